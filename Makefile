@@ -1,0 +1,52 @@
+# Every command of the project. Each one sets itself up: Python 3.11 or newer and make are enough.
+#     make test ARGS="tests/core -k duration"        make test PYTHON=python3.13 VENV=.venv-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYPROJECTS := $(wildcard pyproject.toml */pyproject.toml)
+
+# Newer versions of pip and pyright are no news here.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(INSTALLED) ## run the demonstration, for example make demo ARGS=--help
+	@$(BIN)/goscope demo $(ARGS)
+
+.PHONY: test
+test: $(INSTALLED) ## run the tests, all or those in ARGS
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(INSTALLED) ## lint, formatting and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+.PHONY: format
+format: $(INSTALLED) ## format the code and apply the safe fixes of the linter
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+.PHONY: docs
+docs: $(INSTALLED) ## check the links of the documentation and run its examples
+	@$(BIN)/python -m pytest tests/docs $(ARGS)
+
+.PHONY: setup
+setup: $(INSTALLED) ## create the virtual environment that the other commands use
+
+$(INSTALLED): $(PYPROJECTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo '$(PYTHON) is older than Python 3.11: name a newer one with PYTHON=...'; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
