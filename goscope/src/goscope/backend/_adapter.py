@@ -1,0 +1,108 @@
+"""Base class of adapters."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from ..events import Event
+from ..providers import (
+    CacheProvider,
+    Capability,
+    CheckpointProvider,
+    CircuitBreakerStateProvider,
+    IdempotencyProvider,
+    LockProvider,
+)
+from ._clock import Clock, SystemClock
+from ._context import StoreContext
+from ._duration import milliseconds
+from ._key import check_prefix
+
+
+class BaseAdapter(ABC):
+    """An adapter that owns its providers: fill in ``_connect`` and ``_disconnect``.
+
+    A subclass assigns the providers it has; those it leaves alone are None. ``capabilities`` is a
+    class or instance attribute. An adapter is used as ``async with adapter`` or connected by the
+    scope it is given to.
+    """
+
+    lock: LockProvider | None = None
+    lease: LockProvider | None = None
+    cache: CacheProvider | None = None
+    circuit_breaker: CircuitBreakerStateProvider | None = None
+    checkpoint: CheckpointProvider | None = None
+    idempotency: IdempotencyProvider | None = None
+    capabilities: frozenset[Capability] = frozenset()
+
+    _connected = False
+
+    def __init__(
+        self,
+        *,
+        key_prefix: str | None = None,
+        default_lock_ttl: object = "30s",
+        clock: Clock | None = None,
+    ) -> None:
+        self.context: Final = StoreContext(
+            clock=clock or SystemClock(),
+            prefix=check_prefix(key_prefix),
+            default_lock_ttl_ms=milliseconds(default_lock_ttl, "default_lock_ttl"),  # type: ignore[arg-type]  # raises TypeError itself
+        )
+
+    @property
+    def default_lock_ttl_ms(self) -> int:
+        """How long a lock's lease runs when its caller does not say, in milliseconds."""
+        return self.context.default_lock_ttl_ms
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connected
+
+    async def connect(self) -> None:
+        """Open the store. Does nothing when it is open."""
+        if not self._connected:
+            await self._connect()
+            self._connected = True
+
+    async def disconnect(self) -> None:
+        """Finish what was submitted and close the store. Does nothing when it is closed."""
+        if self._connected:
+            self._connected = False
+            await self._disconnect()
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.disconnect()
+
+    def __del__(self) -> None:
+        if self._connected:
+            warnings.warn(
+                f"{self!r} was never disconnected: use `async with`, or await disconnect()",
+                ResourceWarning,
+                source=self,
+                stacklevel=1,
+            )
+
+    def observe(self, emit: Callable[[Event], None] | None) -> None:
+        """Send what only the providers see, such as corrupt entries, to ``emit``."""
+        self.context.emit = emit
+
+    @abstractmethod
+    async def _connect(self) -> None:
+        """Open the store, or leave nothing open behind an error."""
+
+    @abstractmethod
+    async def _disconnect(self) -> None: ...

@@ -1,0 +1,123 @@
+"""Base class of checkpoint providers."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from ..errors import CorruptValue
+from ..providers import Checkpoint, LockHandle
+from ._context import Fence, StoreContext
+from ._json import UndecodableText, decode, encode
+from ._key import check_key
+
+
+class StoredCheckpoint(NamedTuple):
+    """A checkpoint as a backend keeps it: ids with the prefix, data as text."""
+
+    id: str
+    task_id: str
+    sequence: int
+    timestamp: int
+    progress: float
+    text: str
+    estimated_time_remaining: int | None
+
+
+class BaseCheckpointProvider(ABC):
+    """Checkpoints by task: fill in the six primitives, each of them atomic.
+
+    ``prefix_ids`` is False for formats whose ids carry no prefix.
+    """
+
+    def __init__(self, context: StoreContext, *, prefix_ids: bool = True) -> None:
+        self.context: Final = context
+        self._prefix = context.prefix if prefix_ids else ""
+
+    async def save(self, checkpoint: Checkpoint, *, fence: LockHandle | None = None) -> None:
+        row = self._encode(checkpoint)
+        await self._save(row, self.context.fence(fence))
+
+    async def load(self, checkpoint_id: str) -> Checkpoint | None:
+        row = await self._load(self._stored(checkpoint_id, "checkpoint_id"))
+        return None if row is None else self._decode(row)
+
+    async def load_latest(self, task_id: str) -> Checkpoint | None:
+        row = await self._load_latest(self._stored(task_id))
+        return None if row is None else self._decode(row)
+
+    async def list(self, task_id: str) -> Sequence[Checkpoint]:
+        return [self._decode(row) for row in await self._list(self._stored(task_id))]
+
+    async def cleanup(
+        self, task_id: str, keep_count: int, *, fence: LockHandle | None = None
+    ) -> None:
+        stored = self._stored(task_id)
+        if type(keep_count) is not int or keep_count < 0:
+            raise ValueError(f"keep_count must be an int of at least 0, not {keep_count!r}")
+        await self._trim(stored, keep_count, self.context.fence(fence))
+
+    async def delete_all(self, task_id: str, *, fence: LockHandle | None = None) -> None:
+        await self._trim(self._stored(task_id), 0, self.context.fence(fence))
+
+    # --- primitives --------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _save(self, row: StoredCheckpoint, fence: Fence | None) -> None:
+        """Store the row if its sequence is above the task's highest, or replace the latest one.
+
+        Raises ``conflict(...)`` otherwise, and ``refused(fence)`` when the fence is not in force.
+        """
+
+    @abstractmethod
+    async def _load(self, checkpoint_id: str) -> StoredCheckpoint | None: ...
+
+    @abstractmethod
+    async def _load_latest(self, task_id: str) -> StoredCheckpoint | None: ...
+
+    @abstractmethod
+    async def _list(self, task_id: str) -> Sequence[StoredCheckpoint]:
+        """The rows of the task, lowest sequence first."""
+
+    @abstractmethod
+    async def _trim(self, task_id: str, keep: int, fence: Fence | None) -> None:
+        """Remove all but the ``keep`` rows of the highest sequence."""
+
+    # --- helpers -----------------------------------------------------------------------------
+
+    def _stored(self, key: str, what: str = "task_id") -> str:
+        return self._prefix + check_key(key, what)
+
+    def _encode(self, checkpoint: Checkpoint) -> StoredCheckpoint:
+        if type(checkpoint.sequence) is not int or checkpoint.sequence < 0:
+            raise ValueError(f"sequence must be an int of at least 0, not {checkpoint.sequence!r}")
+        if not math.isfinite(checkpoint.progress):
+            raise ValueError(f"progress must be a finite number, not {checkpoint.progress!r}")
+        return StoredCheckpoint(
+            id=self._stored(checkpoint.id, "checkpoint id"),
+            task_id=self._stored(checkpoint.task_id),
+            sequence=checkpoint.sequence,
+            timestamp=checkpoint.timestamp,
+            progress=checkpoint.progress,
+            text=encode(checkpoint.data),
+            estimated_time_remaining=checkpoint.estimated_time_remaining,
+        )
+
+    def _decode(self, row: StoredCheckpoint) -> Checkpoint:
+        strip = len(self._prefix)
+        task_id = row.task_id[strip:]
+        try:
+            data: Any = decode(row.text)
+        except UndecodableText as exc:
+            raise CorruptValue(task_id, str(exc)) from exc
+        return Checkpoint(
+            id=row.id[strip:],
+            task_id=task_id,
+            sequence=row.sequence,
+            timestamp=row.timestamp,
+            data=data,
+            progress=row.progress,
+            estimated_time_remaining=row.estimated_time_remaining,
+        )

@@ -1,0 +1,106 @@
+"""Base class of the providers of circuit breaker state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from ..providers import CircuitBreakerState, CircuitState, LockHandle
+from ._context import Fence, StoreContext
+from ._key import check_key
+
+
+class BaseCircuitBreakerStateProvider(ABC):
+    """Circuit state by stored key: fill in ``_get`` and ``_update``.
+
+    The stored key is the prefix, ``circuit:`` and the key. ``now`` is the wall time in epoch
+    milliseconds. The primitives with a body may be overridden by something faster.
+    """
+
+    def __init__(self, context: StoreContext) -> None:
+        self.context: Final = context
+
+    async def get_state(self, key: str) -> CircuitBreakerState | None:
+        return await self._get(self._stored(key))
+
+    async def set_state(
+        self, key: str, state: CircuitBreakerState, *, fence: LockHandle | None = None
+    ) -> None:
+        stored = self._stored(key)
+        if state.state not in ("closed", "open", "half-open"):
+            raise ValueError(f"a circuit is closed, open or half-open, not {state.state!r}")
+        await self._update(stored, lambda _: state, self.context.fence(fence))
+
+    async def record_failure(
+        self, key: str, max_failures: int, *, fence: LockHandle | None = None
+    ) -> int:
+        stored = self._stored(key)
+        if type(max_failures) is not int or max_failures < 1:
+            raise ValueError(f"max_failures must be an int of at least 1, not {max_failures!r}")
+        now = self.context.clock.wall_ms()
+        return await self._record_failure(stored, max_failures, now, self.context.fence(fence))
+
+    async def record_success(
+        self, key: str, *, expected: CircuitState | None = None, fence: LockHandle | None = None
+    ) -> None:
+        stored = self._stored(key)
+        now = self.context.clock.wall_ms()
+        await self._record_success(stored, expected, now, self.context.fence(fence))
+
+    # --- primitives --------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _get(self, key: str) -> CircuitBreakerState | None: ...
+
+    @abstractmethod
+    async def _update(
+        self,
+        key: str,
+        change: Callable[[CircuitBreakerState | None], CircuitBreakerState | None],
+        fence: Fence | None,
+    ) -> None:
+        """Replace the state by ``change(state)``, atomically; None leaves it as it is.
+
+        ``change`` may be called more than once. With a fence that is not in force, raise
+        ``refused(fence)`` and change nothing.
+        """
+
+    async def _record_failure(
+        self, key: str, max_failures: int, now: int, fence: Fence | None
+    ) -> int:
+        count = 0
+
+        def change(old: CircuitBreakerState | None) -> CircuitBreakerState:
+            nonlocal count
+            state = old or CircuitBreakerState()
+            count = state.failure_count + 1
+            opens = state.state == "half-open" or count >= max_failures
+            return msgspec.structs.replace(
+                state,
+                state="open" if opens else state.state,
+                failure_count=count,
+                last_failure_time=now,
+                success_count=0,
+            )
+
+        await self._update(key, change, fence)
+        return count
+
+    async def _record_success(
+        self, key: str, expected: CircuitState | None, now: int, fence: Fence | None
+    ) -> None:
+        def change(old: CircuitBreakerState | None) -> CircuitBreakerState | None:
+            state = old or CircuitBreakerState()
+            if expected is not None and state.state != expected:
+                return None
+            return CircuitBreakerState(
+                last_failure_time=state.last_failure_time, last_success_time=now
+            )
+
+        await self._update(key, change, fence)
+
+    def _stored(self, key: str) -> str:
+        return f"{self.context.prefix}circuit:{check_key(key)}"

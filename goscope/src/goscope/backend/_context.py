@@ -1,0 +1,56 @@
+"""What all providers of one open store share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from ..errors import ConfigurationError
+from ..events import Event
+from ..providers import LockHandle
+from ._clock import Clock
+
+
+class Fence(NamedTuple):
+    """The grant that must still be in force for a write to be applied."""
+
+    stored_key: str
+    token: int
+    key: str
+
+
+class StoreContext(msgspec.Struct, kw_only=True):
+    """What all providers of one open store share.
+
+    ``store_id`` tells this store from every other one, also from one of the same kind; it may be
+    known only once the store is connected. ``emit`` is set while a scope observes the adapter.
+    """
+
+    clock: Clock
+    prefix: str = ""
+    store_id: str = ""
+    default_lock_ttl_ms: int = 30_000
+    emit: Callable[[Event], None] | None = None
+
+    def fence(self, handle: LockHandle | None) -> Fence | None:
+        """The fence behind a handle.
+
+        Raises `ConfigurationError` for a handle of an in-memory lock or of another store, whose
+        tokens say nothing about this one.
+        """
+        if handle is None:
+            return None
+        if handle.fencing_token is None:
+            raise ConfigurationError(
+                f"the lock on {handle.key!r} lives in memory and cannot fence a write: "
+                f"open the backend with locks='shared' to get one that can"
+            )
+        stored_key: str | None = getattr(handle, "stored_key", None)
+        if stored_key is None or getattr(handle, "store_id", None) != self.store_id:
+            raise ConfigurationError(
+                f"the lock on {handle.key!r} belongs to another store and cannot fence a write "
+                f"to this one: take the lock from the adapter that does the write"
+            )
+        return Fence(stored_key, handle.fencing_token, handle.key)

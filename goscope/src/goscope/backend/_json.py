@@ -1,0 +1,139 @@
+"""Values as JSON text: one codec for everything goscope stores.
+
+`encode` refuses what JSON cannot carry, NaN and infinities included (msgspec alone would write
+null for them). `decode` builds ``type`` from the text: dataclasses, ``msgspec.Struct``,
+``TypedDict``, builtin containers, and anything with pydantic's ``model_validate``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import msgspec
+
+from ..errors import ConfigurationError, SerializationError
+
+
+class UndecodableText(ValueError):
+    """Stored text is no JSON, or does not fit the wanted type. Never leaves a provider."""
+
+
+class _NoDecoding(Exception):
+    """The wanted type has no decoding: the caller's mistake, unlike text that does not fit."""
+
+
+def encode(value: Any, *, canonical: bool = False) -> str:
+    """Return the value as JSON text. Raises `SerializationError`.
+
+    With ``canonical`` equal values give equal text, whatever the order of their dicts and sets.
+    """
+    try:
+        data = (_canonical if canonical else _encoder).encode(value)
+    except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError) as exc:
+        raise SerializationError(
+            f"a value of type {type(value).__name__} cannot be stored as JSON: {exc}"
+        ) from exc
+    # Only a value that produced a null somewhere can hide a NaN, so nearly all skip the walk.
+    if b"null" in data and (bad := _non_finite(_to_builtins(value))) is not None:
+        raise SerializationError(
+            f"a value of type {type(value).__name__} contains {bad}, which JSON cannot carry: "
+            f"store None or a string instead"
+        )
+    return data.decode()
+
+
+def decode(text: str | bytes, type: Any = None) -> Any:
+    """Return the value behind the text, as ``type`` if given.
+
+    Raises `UndecodableText` when the text does not decode, `ConfigurationError` when the type has
+    no decoding at all.
+    """
+    try:
+        return _plain.decode(text) if type is None else _decoder(type).decode(text)
+    except msgspec.ValidationError as exc:
+        raise UndecodableText(str(exc)) from exc
+    except _NoDecoding as exc:
+        _refuse_type(exc)
+    except (msgspec.DecodeError, UnicodeError) as exc:
+        return _decode_javascript(text, type, exc)
+    except (TypeError, RecursionError) as exc:  # a number or NULL in a text column; deep nesting
+        raise UndecodableText(str(exc)) from exc
+
+
+def convert(value: Any, type: Any) -> Any:
+    """Build ``type`` from a value that was already decoded from JSON. Raises as `decode` does."""
+    if type is None:
+        return value
+    try:
+        return msgspec.convert(value, type, builtin_types=(), str_keys=True, dec_hook=_dec_hook)
+    except msgspec.ValidationError as exc:
+        raise UndecodableText(str(exc)) from exc
+    except _NoDecoding as exc:
+        _refuse_type(exc)
+
+
+def _refuse_type(exc: _NoDecoding) -> NoReturn:
+    raise ConfigurationError(
+        f"JSON cannot be decoded to {exc}: use a dataclass, a msgspec.Struct, a TypedDict, "
+        f"a pydantic model or builtin containers"
+    ) from exc
+
+
+def _enc_hook(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"type {type(value).__name__} has no JSON form")
+
+
+def _dec_hook(type: Any, value: Any) -> Any:
+    if hasattr(type, "model_validate"):
+        return type.model_validate(value)  # pydantic's ValidationError is a ValueError: wrapped
+    raise _NoDecoding(getattr(type, "__qualname__", repr(type)))
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_enc_hook)
+_canonical = msgspec.json.Encoder(enc_hook=_enc_hook, order="deterministic")
+_plain = msgspec.json.Decoder()
+
+
+@lru_cache(maxsize=256)
+def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
+    try:
+        return msgspec.json.Decoder(type, dec_hook=_dec_hook)
+    except TypeError as exc:  # such as a union of two structs that JSON cannot tell apart
+        raise ConfigurationError(f"JSON cannot be decoded to {type!r}: {exc}") from exc
+
+
+def _to_builtins(value: Any) -> Any:
+    return msgspec.to_builtins(value, str_keys=False, enc_hook=_enc_hook)
+
+
+def _non_finite(value: Any) -> float | None:
+    """The first NaN or infinity in nested builtins."""
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return item
+        if isinstance(item, dict):
+            pending += [*item.keys(), *item.values()]
+        elif isinstance(item, (list, tuple, set, frozenset)):
+            pending += item
+    return None
+
+
+def _decode_javascript(text: str | bytes, type: Any, exc: Exception) -> Any:
+    """Decode what only JavaScript writes: a lone surrogate escape in otherwise sound JSON."""
+    import json  # rarely needed, and it would cost each program's start 2 ms
+
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise UndecodableText(str(exc)) from exc
+    return convert(value, type)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

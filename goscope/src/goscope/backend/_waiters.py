@@ -1,0 +1,48 @@
+"""Waiting for a key to be released, within one process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+from ._clock import Clock, SystemClock
+
+
+class Waiters:
+    """Futures by key that a release resolves."""
+
+    def __init__(self) -> None:
+        self._by_key: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+
+    def notify(self, key: str) -> None:
+        """Wake everyone who waits for the key."""
+        if self._by_key:
+            for waiter in self._by_key.pop(key, ()):
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    async def wait(self, key: str, seconds: float, clock: Clock) -> None:
+        """Return when the key is notified or ``seconds`` have passed on the clock."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._by_key[key].add(waiter)
+        try:
+            await wait_until(waiter, seconds, clock)
+        finally:
+            if waiting := self._by_key.get(key):
+                waiting.discard(waiter)
+                if not waiting:
+                    del self._by_key[key]
+
+
+async def wait_until(future: asyncio.Future[Any], seconds: float, clock: Clock) -> bool:
+    """Wait for the future at most ``seconds``; whether it is done. Never cancels it."""
+    if isinstance(clock, SystemClock):
+        await asyncio.wait([future], timeout=seconds)
+        return future.done()
+    timer = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait([future, timer], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()
+    return future.done()

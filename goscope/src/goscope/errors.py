@@ -1,0 +1,233 @@
+"""Every error goscope raises.
+
+    GoscopeError
+      ConfigurationError (ValueError)
+        UnknownBackend          no installed plugin provides the backend
+        BackendLoadError        its plugin is installed and broken
+        InvalidOption           an option is unknown or has the wrong type
+        CapabilityMissing       the backend cannot do what was demanded
+      ScopeNotOpen (RuntimeError)
+      SerializationError (ValueError)   a value JSON cannot carry
+      CorruptValue (ValueError)         stored text that does not decode
+      LockTimeout (TimeoutError)        the lock was not free within ``wait``
+      LeaseLost (RuntimeError)          a lease ended while it was needed
+      CircuitOpen (RuntimeError)        the circuit refuses calls for now
+      CheckpointConflict (RuntimeError) another writer moved the task on
+      TaskAlreadyRunning (RuntimeError) another owner runs the task
+      OperationInProgress (RuntimeError) the idempotent call is in flight
+      FingerprintMismatch (ValueError)  one key, two different payloads
+      BackendError (RuntimeError)       the store failed; see ``__cause__``
+        BackendUnavailable      it cannot be opened or was lost
+        BackendBusy             others kept it locked for too long
+        BackendFull             no room left on the device
+        BackendCorrupt          the file is damaged or is no database
+        SchemaMismatch          it was written by a newer version
+
+A driver's own exceptions never escape; they are the ``__cause__``. All errors can be pickled.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .providers import LockHolder
+
+
+def _rebuild(cls: type[GoscopeError], args: tuple[Any, ...], state: dict[str, Any]) -> GoscopeError:
+    """Unpickle an error without calling its ``__init__``, whose arguments are not ``args``."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class GoscopeError(Exception):
+    """The root of every error goscope raises."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+class ConfigurationError(GoscopeError, ValueError):
+    """The program asks for something that cannot work; changing it is the only cure."""
+
+
+class UnknownBackend(ConfigurationError):
+    """No installed plugin provides the backend ``name``; ``installed`` lists those there are."""
+
+    def __init__(self, name: str, installed: tuple[str, ...]) -> None:
+        self.name = name
+        self.installed = installed
+        known = ", ".join(installed) or "none"
+        super().__init__(
+            f"no backend named {name!r} is installed (installed: {known}). "
+            f"If it exists, `pip install goscope-{name}` provides it."
+        )
+
+
+class BackendLoadError(ConfigurationError):
+    """The plugin of backend ``name``, from ``distribution``, is installed but cannot be used."""
+
+    def __init__(self, name: str, distribution: str, reason: str) -> None:
+        self.name = name
+        self.distribution = distribution
+        super().__init__(
+            f"backend {name!r} from {distribution} cannot be loaded: {reason}. "
+            f"Reinstall or upgrade {distribution}, or choose another backend."
+        )
+
+
+class InvalidOption(ConfigurationError):
+    """The option ``option``, given in ``source``, is unknown or has a value that does not fit."""
+
+    def __init__(self, option: str, source: str, reason: str) -> None:
+        self.option = option
+        self.source = source
+        super().__init__(f"option {option!r} in {source}: {reason}")
+
+
+class CapabilityMissing(ConfigurationError):
+    """The backend ``backend`` lacks ``missing``, which the program demands."""
+
+    def __init__(self, backend: str, missing: str, advice: str) -> None:
+        self.backend = backend
+        self.missing = missing
+        super().__init__(f"backend {backend!r} has no {missing}: {advice}")
+
+
+class ScopeNotOpen(GoscopeError, RuntimeError):
+    """A scope or adapter was used before it was opened or after it was closed."""
+
+
+class SerializationError(GoscopeError, ValueError):
+    """A value that JSON cannot carry was to be stored; nothing was written."""
+
+
+class CorruptValue(GoscopeError, ValueError):
+    """The text stored for ``key`` does not decode; it was left as it is."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        super().__init__(
+            f"the value stored for {key!r} does not decode: {reason}. "
+            f"It was left untouched; read it as the type it was written as, or delete the key."
+        )
+
+
+class LockTimeout(GoscopeError, TimeoutError):
+    """The lock ``key`` was not free within ``waited_ms``; ``holder`` is who has it, if known."""
+
+    def __init__(
+        self, key: str, waited_ms: int, holder: LockHolder | None, age_ms: int | None
+    ) -> None:
+        self.key = key
+        self.waited_ms = waited_ms
+        self.holder = holder
+        self.age_ms = age_ms
+        if holder is None:
+            who = "it was released just now, or others were queued before"
+        else:
+            age = "" if age_ms is None else f", held for {age_ms / 1000:.1f} s"
+            who = f"held by {holder.owner} (host {holder.host}, pid {holder.pid}{age})"
+        super().__init__(
+            f"lock {key!r} was not free within {waited_ms / 1000:g} s: {who}. "
+            f"Wait longer, or find out why the holder keeps it."
+        )
+
+
+class LeaseLost(GoscopeError, RuntimeError):
+    """The lease on ``key`` ended while it was still needed; a guarded write was not applied."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        self.key = key
+        super().__init__(
+            f"the lease on {key!r} was lost: {reason}. "
+            f"Someone else may hold it now; take the lock again before going on."
+        )
+
+
+class CircuitOpen(GoscopeError, RuntimeError):
+    """The circuit ``key`` refuses calls; trying again makes sense after ``retry_after`` seconds."""
+
+    def __init__(self, key: str, retry_after: float) -> None:
+        self.key = key
+        self.retry_after = retry_after
+        super().__init__(f"circuit {key!r} is open: retry after {retry_after:.3g} s")
+
+
+class CheckpointConflict(GoscopeError, RuntimeError):
+    """A checkpoint of ``task_id`` was refused: ``sequence`` is not above the highest one saved."""
+
+    def __init__(self, task_id: str, sequence: int, highest: int | None) -> None:
+        self.task_id = task_id
+        self.sequence = sequence
+        self.highest = highest
+        found = "its id belongs to another checkpoint" if highest is None else f"highest {highest}"
+        super().__init__(
+            f"checkpoint {sequence} of task {task_id!r} was refused ({found}): "
+            f"another writer moved the task on. Load the latest checkpoint and go on from there."
+        )
+
+
+class TaskAlreadyRunning(GoscopeError, RuntimeError):
+    """The task ``task_id`` is being run by ``holder``."""
+
+    def __init__(self, task_id: str, holder: LockHolder | None) -> None:
+        self.task_id = task_id
+        self.holder = holder
+        who = (
+            "another owner"
+            if holder is None
+            else f"{holder.owner} (host {holder.host}, pid {holder.pid})"
+        )
+        super().__init__(
+            f"task {task_id!r} is already running: {who} has it. "
+            f"Give run() a longer `wait`, or stop the other one."
+        )
+
+
+class OperationInProgress(GoscopeError, RuntimeError):
+    """The idempotent operation ``key`` is in flight and did not finish within the wait."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(
+            f"operation {key!r} is still in progress elsewhere. "
+            f"Wait longer (`wait=`), or ask again later: a finished one is replayed."
+        )
+
+
+class FingerprintMismatch(GoscopeError, ValueError):
+    """The idempotency key ``key`` was used before with another payload."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(
+            f"idempotency key {key!r} was used with a different fingerprint: "
+            f"one key stands for one request. Use a new key for a new request."
+        )
+
+
+class BackendError(GoscopeError, RuntimeError):
+    """The store failed. Nothing of the failed operation was written unless the text says so."""
+
+
+class BackendUnavailable(BackendError):
+    """The store cannot be opened, was closed, or may not be used from here."""
+
+
+class BackendBusy(BackendError):
+    """Others kept the store locked for longer than its busy timeout."""
+
+
+class BackendFull(BackendError):
+    """The device that holds the store is full."""
+
+
+class BackendCorrupt(BackendError):
+    """The store is damaged, or is not a database at all."""
+
+
+class SchemaMismatch(BackendError):
+    """The store was written by a newer version, or its tables are not goscope's."""
