@@ -1,0 +1,116 @@
+"""goscope: locks, cache, circuit breakers, checkpoints and idempotency for asyncio programs.
+
+    gs = goscope.Scope("sqlite:///app.db")
+
+    async with gs:
+        async with gs.lock("stock:42", ttl="30s"):
+            ...
+
+Start with `Scope`. A backend implements the Protocols below with the base classes of
+`goscope.backend`; what happened is told by the records of `goscope.events`.
+"""
+
+from ._cache import Cache, CachedFunction
+from ._circuit_breaker import CircuitBreaker
+from ._idempotency import Idempotency, Once
+from ._lock import Lock
+from ._progress import Progress
+from ._scope import Scope
+from ._task import Task, TaskCheckpoint
+from .errors import (
+    BackendBusy,
+    BackendCorrupt,
+    BackendError,
+    BackendFull,
+    BackendLoadError,
+    BackendUnavailable,
+    CapabilityMissing,
+    CheckpointConflict,
+    CircuitOpen,
+    ConfigurationError,
+    CorruptValue,
+    FingerprintMismatch,
+    GoscopeError,
+    InvalidOption,
+    LeaseLost,
+    LockTimeout,
+    OperationInProgress,
+    SchemaMismatch,
+    ScopeNotOpen,
+    SerializationError,
+    TaskAlreadyRunning,
+    UnknownBackend,
+)
+from .providers import (
+    MISSING,
+    CacheEntry,
+    CacheProvider,
+    CacheStats,
+    Capability,
+    Checkpoint,
+    CheckpointProvider,
+    CircuitBreakerState,
+    CircuitBreakerStateProvider,
+    IdempotencyProvider,
+    IdempotencyRecord,
+    LockHandle,
+    LockHolder,
+    LockProvider,
+    PersistenceAdapter,
+    SupportsEvents,
+    SupportsInspection,
+    SupportsWait,
+)
+
+__all__ = [
+    "MISSING",
+    "BackendBusy",
+    "BackendCorrupt",
+    "BackendError",
+    "BackendFull",
+    "BackendLoadError",
+    "BackendUnavailable",
+    "Cache",
+    "CacheEntry",
+    "CacheProvider",
+    "CacheStats",
+    "CachedFunction",
+    "Capability",
+    "CapabilityMissing",
+    "Checkpoint",
+    "CheckpointConflict",
+    "CheckpointProvider",
+    "CircuitBreaker",
+    "CircuitBreakerState",
+    "CircuitBreakerStateProvider",
+    "CircuitOpen",
+    "ConfigurationError",
+    "CorruptValue",
+    "FingerprintMismatch",
+    "GoscopeError",
+    "Idempotency",
+    "IdempotencyProvider",
+    "IdempotencyRecord",
+    "InvalidOption",
+    "LeaseLost",
+    "Lock",
+    "LockHandle",
+    "LockHolder",
+    "LockProvider",
+    "LockTimeout",
+    "Once",
+    "OperationInProgress",
+    "PersistenceAdapter",
+    "Progress",
+    "SchemaMismatch",
+    "Scope",
+    "ScopeNotOpen",
+    "SerializationError",
+    "SupportsEvents",
+    "SupportsInspection",
+    "SupportsWait",
+    "Task",
+    "TaskAlreadyRunning",
+    "TaskCheckpoint",
+    "UnknownBackend",
+]

@@ -1,0 +1,56 @@
+"""Who is told of events, and how they are kept from breaking anything."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterable
+
+from .errors import ConfigurationError
+from .events import Event, Observer
+
+_log = logging.getLogger("goscope")
+
+
+class Observers:
+    """The observers of one scope. `active` is False while there is nobody to tell."""
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        self._observers: list[Observer] = []
+        self._reported: set[int] = set()
+        self.active = False
+        for observer in observers:
+            self.add(observer)
+
+    def add(self, observer: Observer) -> None:
+        """Tell the observer of every event from now on."""
+        if not _is_plain_function(observer):
+            raise ConfigurationError(
+                f"observer {observer!r} must be a plain function of one event: "
+                f"to do asynchronous work, let it put the event into a queue"
+            )
+        self._observers.append(observer)
+        self.active = True
+
+    def remove(self, observer: Observer) -> None:
+        """Tell the observer nothing any more."""
+        self._observers.remove(observer)
+        self.active = bool(self._observers)
+
+    def emit(self, event: Event) -> None:
+        """Tell everyone. One that raises is logged once and breaks nothing."""
+        for observer in tuple(self._observers):
+            try:
+                observer(event)
+            except Exception:
+                if id(observer) not in self._reported:
+                    self._reported.add(id(observer))
+                    _log.exception(
+                        "observer %r failed on %r; its further failures are not reported",
+                        observer,
+                        event,
+                    )
+
+
+def _is_plain_function(observer: object) -> bool:
+    return callable(observer) and not inspect.iscoroutinefunction(observer)

@@ -1,0 +1,185 @@
+"""From keywords, a URL, the environment or a file to one backend and its options."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import msgspec
+
+from . import _plugins
+from .backend import Backend, milliseconds
+from .errors import ConfigurationError, InvalidOption
+from .providers import PersistenceAdapter
+
+URL_VARIABLE: Final = "GOSCOPE_URL"
+FILES: Final = ("goscope.toml", "pyproject.toml")
+
+_OPTION_IN_MESSAGE = re.compile(r"at `\$\.(\w+)|field `(\w+)`")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A backend and its options. ``source`` says where they came from, without any password."""
+
+    backend: Backend
+    options: Any
+    source: str
+
+    def open(self) -> PersistenceAdapter:
+        """A new adapter, not connected yet."""
+        return self.backend.open(self.options)
+
+
+def resolve(url: str | None, backend: str | None, options: Mapping[str, Any]) -> Settings:
+    """Settle what a scope is to open; without URL and backend, ask environment and files.
+
+    Raises `ConfigurationError` and its kinds, which name the option and its source.
+    """
+    if url is not None and backend is not None:
+        raise ConfigurationError("give a scope a URL or a backend, not both")
+    if url is not None:
+        return _from_url(url, "the URL", options)
+    if backend is not None:
+        return _from_mapping(backend, options, "the keywords of Scope")
+    if options:
+        names = ", ".join(sorted(options))
+        raise ConfigurationError(f"options without a backend: {names}. Add backend= or a URL")
+    return _from_surroundings()
+
+
+def _from_surroundings() -> Settings:
+    if url := os.environ.get(URL_VARIABLE):
+        return _from_url(url, URL_VARIABLE, {})
+    for name in FILES:
+        table = _read_table(Path(name))
+        if table is not None:
+            return _from_table(table, name)
+    raise ConfigurationError(
+        f"no backend was chosen: pass one, such as Scope('sqlite:///app.db'), set {URL_VARIABLE}, "
+        f"or write backend = 'sqlite' into goscope.toml or [tool.goscope] of pyproject.toml in "
+        f"{Path.cwd()}"
+    )
+
+
+def _read_table(path: Path) -> dict[str, Any] | None:
+    """goscope's settings in a TOML file, None if there are none."""
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except FileNotFoundError:
+        return None
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigurationError(f"{path} cannot be read: {exc}") from exc
+    if path.name == "goscope.toml":
+        return document
+    table = document.get("tool", {}).get("goscope")
+    if table is not None and not isinstance(table, dict):
+        raise ConfigurationError(f"tool.goscope in {path} must be a table")
+    return table
+
+
+def _from_table(table: dict[str, Any], source: str) -> Settings:
+    options = dict(table)
+    url = options.pop("url", None)
+    backend = options.pop("backend", None)
+    if (url is None) == (backend is None):
+        raise ConfigurationError(f"{source} must set either url or backend for goscope")
+    if url is not None:
+        return _from_url(_text(url, "url", source), source, options)
+    return _from_mapping(_text(backend, "backend", source), options, source)
+
+
+def _text(value: Any, option: str, source: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidOption(option, source, f"must be a string, not {type(value).__name__}")
+    return value
+
+
+def _from_mapping(name: str, options: Mapping[str, Any], source: str) -> Settings:
+    backend = _plugins.find_backend(name)
+    built = _build_options(backend, options, source, strict=True)
+    return Settings(backend, built, f"backend {name!r} from {source}")
+
+
+def _from_url(url: str, source: str, extra: Mapping[str, Any]) -> Settings:
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise ConfigurationError(f"{source} is no URL: {exc}") from None
+    shown = _without_password(parts)
+    if not parts.scheme or "://" not in url:
+        raise ConfigurationError(
+            f"{source} {shown!r} names no backend: write it as sqlite:///app.db"
+        )
+    backend = _plugins.find_backend_of_scheme(parts.scheme)
+    options: dict[str, Any] = {}
+    if backend.url_options is not None:
+        try:
+            options.update(backend.url_options(parts))
+        except ValueError as exc:
+            raise ConfigurationError(f"{source} {shown!r}: {exc}") from exc
+    elif parts.netloc or parts.path.strip("/"):
+        raise ConfigurationError(
+            f"{source} {shown!r}: backend {backend.name!r} takes neither host nor path, "
+            f"write {parts.scheme}://"
+        )
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name in options:
+            raise InvalidOption(name, f"{source} {shown!r}", "is given twice")
+        options[name] = value
+    options.update(extra)
+    built = _build_options(backend, options, f"{source} {shown!r}", strict=False)
+    return Settings(backend, built, f"{source} {shown!r}")
+
+
+def _without_password(parts: SplitResult) -> str:
+    """The URL as it may be shown: no password, and no query, which may hold secrets as well."""
+    netloc = parts.netloc
+    if "@" in netloc:
+        login, _, host = netloc.rpartition("@")
+        user = login.partition(":")[0]
+        netloc = f"{user}:***@{host}" if ":" in login else netloc
+    return parts._replace(netloc=netloc, query="", fragment="").geturl() or parts.path
+
+
+def _build_options(
+    backend: Backend, options: Mapping[str, Any], source: str, *, strict: bool
+) -> Any:
+    known = _field_names(backend.options)
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
+            raise InvalidOption(
+                name, source, f"backend {backend.name!r} has no such option: {hint}"
+            )
+    plain = {name: _plain(value) for name, value in options.items()}
+    try:
+        return msgspec.convert(plain, backend.options, strict=strict)
+    except (msgspec.ValidationError, ConfigurationError) as exc:
+        found = _OPTION_IN_MESSAGE.search(str(exc))
+        name = (found[1] or found[2]) if found else "options"
+        raise InvalidOption(name, source, str(exc)) from exc
+
+
+def _field_names(options: type[Any]) -> list[str]:
+    names = getattr(options, "__struct_fields__", None) or options.__dataclass_fields__
+    return list(names)
+
+
+def _plain(value: Any) -> Any:
+    """Options types spell paths and durations as strings; keywords may be the objects."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, timedelta):
+        return f"{milliseconds(value)}ms"
+    return value

@@ -1,0 +1,65 @@
+"""One execution at a time for a key in this process; everyone who came meanwhile shares it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from .backend import Clock, wait_until
+from .errors import LeaseLost
+
+T = TypeVar("T")
+
+
+class SingleFlight(Generic[T]):
+    """Calls in flight, by key."""
+
+    def __init__(self) -> None:
+        self._flights: dict[str, asyncio.Future[T]] = {}
+
+    async def do(
+        self,
+        key: str,
+        lead: Callable[[], Awaitable[T]],
+        *,
+        clock: Clock,
+        wait_ms: int | None = None,
+    ) -> T:
+        """Run ``lead`` as the leader, or wait for the leader's result or error.
+
+        When the leader is cancelled or loses its lease, one of those who wait takes over.
+        Raises ``TimeoutError`` when another leader needs longer than ``wait_ms``.
+        """
+        began = clock.steady_ms()
+        while (flight := self._flights.get(key)) is not None:
+            left_ms = None if wait_ms is None else began + wait_ms - clock.steady_ms()
+            if left_ms is None:
+                await asyncio.wait([flight])
+            elif left_ms <= 0 or not await wait_until(flight, left_ms / 1000, clock):
+                raise TimeoutError
+            if not flight.cancelled():
+                return flight.result()
+        return await self._lead(key, lead)
+
+    async def _lead(self, key: str, lead: Callable[[], Awaitable[T]]) -> T:
+        flight: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._flights[key] = flight
+        try:
+            result = await lead()
+        except (asyncio.CancelledError, LeaseLost):
+            flight.cancel()
+            raise
+        except BaseException as exc:
+            # Waiters re-raise a real exception; leaving the program is the leader's own affair.
+            if isinstance(exc, Exception):
+                flight.set_exception(exc)
+                flight.exception()  # seen, so that asyncio does not report it without waiters
+            else:
+                flight.cancel()
+            raise
+        else:
+            flight.set_result(result)
+            return result
+        finally:
+            del self._flights[key]
