@@ -1,0 +1,19 @@
+"""Run the Python given on standard input, which may await at the top level."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import linecache
+import sys
+
+NAME = "example"
+
+source = sys.stdin.read()
+linecache.cache[NAME] = (len(source), None, source.splitlines(keepends=True), NAME)
+code = compile(source, NAME, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+namespace = {"__name__": "__main__"}
+result = eval(code, namespace)
+if inspect.iscoroutine(result):
+    asyncio.run(result)

@@ -1,0 +1,67 @@
+"""The distributions of this workspace: where they are, and how one is built and installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("goscope", "goscope_bun_compat", "goscope_sqlite")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """A virtual environment that has the given wheels and what they depend on, nothing else."""
+
+    folder: Path
+
+    @classmethod
+    def create(cls, folder: Path, *wheels: Path) -> Self:
+        venv.create(folder, with_pip=False, symlinks=True)
+        (folder / "empty").mkdir()
+        pip("--python", folder, "install", *wheels)
+        return cls(folder=folder)
+
+    def run(
+        self, *arguments: str, path: Path | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run its Python from an empty directory; ``path`` goes in front of its packages.
+
+        Of the environment variables of this process only PATH gets through.
+        """
+        inherited = {"PATH": os.environ["PATH"]}
+        added = {} if path is None else {"PYTHONPATH": str(path)}
+        return subprocess.run(
+            [self.folder / "bin" / "python", *arguments],
+            cwd=self.folder / "empty",
+            env=inherited | added | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+
+def build_wheel(source: Path, target: Path) -> Path:
+    """Build the wheel of a source folder with the installed hatchling."""
+    target.mkdir(parents=True, exist_ok=True)
+    before = set(target.iterdir())
+    _checked(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", target, cwd=source)
+    (wheel,) = set(target.iterdir()) - before
+    return wheel
+
+
+def pip(*arguments: Path | str) -> None:
+    _checked(sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
+
+
+def _checked(*command: Path | str, cwd: Path | None = None) -> None:
+    done = subprocess.run(
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,150 @@
+# pyright: strict
+"""The types of the public API as its users meet them. Checked by test_api.py, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_type
+
+from goscope import MISSING, CircuitBreaker, Scope, Task
+from goscope.memory import MemoryAdapter
+from goscope.providers import (
+    CacheEntry,
+    CacheProvider,
+    Checkpoint,
+    CheckpointProvider,
+    CircuitBreakerState,
+    CircuitBreakerStateProvider,
+    IdempotencyProvider,
+    IdempotencyRecord,
+    LockHandle,
+    LockHolder,
+    LockProvider,
+    PersistenceAdapter,
+)
+
+
+@dataclass
+class User:
+    name: str
+
+
+async def a_typed_lookup_has_the_type_or_the_default(cache: CacheProvider) -> None:
+    assert_type(await cache.get("user:1", type=User), User | None)
+    assert_type(await cache.get("user:1", "nobody", type=User), User | str)
+    assert_type(await cache.get("users", type=list[User]), list[User] | None)
+
+
+async def missing_is_told_from_none(cache: CacheProvider) -> None:
+    user = await cache.get("user:1", MISSING, type=User)
+    if user is MISSING:
+        return
+    assert_type(user, User)
+
+
+async def the_other_cache_methods(cache: CacheProvider, fence: LockHandle) -> None:
+    assert_type(await cache.add("key", 1, "5m", fence=fence), bool)
+    assert_type(await cache.increment("hits", 2), int)
+    assert_type(await cache.keys("user:*"), Sequence[str])
+    assert_type(await cache.get_entry("key"), CacheEntry | None)
+    async for key in cache.scan():
+        assert_type(key, str)
+
+
+async def locks(lock: LockProvider) -> None:
+    handle = await lock.acquire("stock:42", ttl=30_000)
+    if handle is not None:
+        assert_type(handle.fencing_token, int | None)
+        assert_type(await handle.extend("30s"), bool)
+    assert_type(await lock.holder("stock:42"), LockHolder | None)
+
+
+async def states(
+    circuit: CircuitBreakerStateProvider,
+    checkpoint: CheckpointProvider,
+    idempotency: IdempotencyProvider,
+) -> None:
+    assert_type(await circuit.get_state("api"), CircuitBreakerState | None)
+    assert_type(await circuit.record_failure("api", 5), int)
+    assert_type(await checkpoint.load_latest("etl"), Checkpoint | None)
+    assert_type(await idempotency.get("charge:7"), IdempotencyRecord | None)
+
+
+def the_memory_adapter_fulfils_the_protocol() -> PersistenceAdapter:
+    return MemoryAdapter(key_prefix="shop:", default_lock_ttl="10s")
+
+
+gs = Scope(backend="memory")
+
+
+async def load(user_id: int) -> User:
+    raise NotImplementedError
+
+
+@gs.cached("5m", key="user:{user_id}", tags=["users"])
+async def cached(user_id: int) -> User:
+    raise NotImplementedError
+
+
+async def a_cached_function_keeps_its_signature() -> None:
+    assert_type(await cached(7), User)
+    assert_type(await cached.refresh(user_id=7), User)
+    assert_type(await cached.invalidate(7), bool)
+    assert_type(cached.key(7), str)
+
+
+class Repository:
+    @gs.cached("5m", key="repository:{user_id}")
+    async def user(self, user_id: int) -> User:
+        raise NotImplementedError
+
+
+async def a_cached_method_is_bound(repository: Repository) -> None:
+    assert_type(await repository.user(7), User)
+    assert_type(await repository.user.invalidate(7), bool)
+
+
+async def get_or_set_gives_what_the_factory_makes_or_type() -> None:
+    assert_type(await gs.cache.get_or_set("user:7", lambda: load(7), ttl="5m"), User)
+    assert_type(await gs.cache.get_or_set("user:7", lambda: load(7), type=User), User)
+
+
+async def locks_of_a_scope() -> None:
+    async with gs.lock("stock:42", ttl="30s", wait=0) as handle:
+        assert_type(handle, LockHandle)
+        await gs.cache.set("stock:42", 1, fence=handle)
+    assert_type(await gs.try_lock("stock:42"), LockHandle | None)
+
+
+async def circuit_breakers() -> None:
+    breaker = gs.circuit_breaker("api", counts=(OSError, TimeoutError))
+    assert_type(breaker, CircuitBreaker)
+    assert_type(await breaker.call(lambda: load(7)), User)
+    guarded = breaker(load)
+    assert_type(await guarded(user_id=7), User)
+    async with breaker as call:
+        call.fail()
+
+
+@dataclass
+class Progress:
+    done: int = 0
+
+
+@gs.resumable("etl:{path}", state=Progress)
+async def etl(task: Task[Progress], path: str) -> int:
+    assert_type(task.checkpoint.data, Progress | None)
+    await task.checkpoint.save(Progress(1), progress=50)
+    return 1
+
+
+@gs.idempotent("charge:{order_id}")
+async def charge(order_id: str) -> int:
+    raise NotImplementedError
+
+
+async def tasks_and_idempotent_calls() -> None:
+    assert_type(await etl("a.csv"), int)
+    assert_type(await charge(order_id="7"), int)
+    assert_type(await gs.once("greet:7", lambda: load(7), wait=0), User)
