@@ -1,0 +1,1 @@
+"""``goscope demo``: an import by several processes that loses one of them, and its ledger."""

@@ -1,0 +1,61 @@
+"""How far the import has come, as the store tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from ... import Scope
+from ._records import Shard
+from ._store import Position, checkpoints, circuit, shard_key, task_id
+
+
+class ShardState(NamedTuple):
+    """A shard: ``position`` is its last checkpoint, None before the first and when it is done."""
+
+    shard: Shard
+    is_done: bool
+    position: Position | None
+
+    @property
+    def done(self) -> int:
+        """How many of its records are done, by its checkpoints."""
+        if self.is_done:
+            return self.shard.size
+        return 0 if self.position is None else self.position.done
+
+
+class Snapshot(NamedTuple):
+    """All shards, and whether the service is being spared."""
+
+    shards: Sequence[ShardState]
+    circuit: str
+
+    @property
+    def done(self) -> int:
+        """How many records are done, by the checkpoints of their shards."""
+        return sum(state.done for state in self.shards)
+
+    def of(self, worker: str) -> ShardState | None:
+        """The shard a worker is in the middle of, None while it is between two."""
+        for state in self.shards:
+            position = state.position
+            if position is not None and position.worker == worker and state.done < state.shard.size:
+                return state
+        return None
+
+
+async def take(gs: Scope, shards: Sequence[Shard]) -> Snapshot:
+    """Read how far all shards are."""
+    states = [await _shard_state(gs, shard) for shard in shards]
+    return Snapshot(states, (await circuit(gs).state()).state)
+
+
+async def _shard_state(gs: Scope, shard: Shard) -> ShardState:
+    if await gs.idempotency.get(shard_key(shard.number)) is not None:
+        return ShardState(shard, True, None)
+    latest = await checkpoints(gs).load_latest(task_id(shard.number))
+    position = None if latest is None else msgspec.convert(latest.data, Position)
+    return ShardState(shard, False, position)

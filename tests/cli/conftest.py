@@ -1,0 +1,27 @@
+"""A finished import, made once for all tests that look at one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .demo_runs import Run, finished
+
+RECORDS = 400
+
+
+@pytest.fixture(scope="package")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    """A folder with an import that succeeded, and the run that left it."""
+    folder = tmp_path_factory.mktemp("import") / "demo"
+    code, run = finished("--path", folder, "--records", str(RECORDS), "--seed", "1", "--keep")
+    assert code == 0, run.output + run.errors
+    return folder, run
+
+
+@pytest.fixture
+def imported(original: tuple[Path, Run], tmp_path: Path) -> Path:
+    """A copy of that folder, to be tampered with."""
+    return Path(shutil.copytree(original[0], tmp_path / "demo"))

@@ -1,0 +1,143 @@
+"""The ledger on the facts of a real import, one of them changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import goscope
+from goscope.cli.demo import _ledger, _log, _records
+from goscope.cli.demo._ledger import Facts
+from goscope.cli.demo._log import Call, Charge, Enrichment
+from goscope.cli.demo._plan import Folder
+from goscope.cli.demo._store import Kill
+
+from .demo_runs import Run
+
+
+@pytest_asyncio.fixture
+async def facts(original: tuple[Path, Run]) -> Facts:
+    folder = Folder(str(original[0]))
+    plan = folder.settle(None, None)
+    shards = _records.split(_records.load(plan.records))
+    scope = goscope.Scope(backend="sqlite", path=folder.database, key_prefix=f"demo-{plan.id}:")
+    async with scope as gs:
+        calls = _log.read(folder.service_log)
+        found = await _ledger.gather(gs, shards, plan.batch, calls, kill_expected=True)
+    return found._replace(file_size=folder.file_size())
+
+
+def wrong(facts: Facts) -> dict[str, str]:
+    """What the ledger finds wrong, by line."""
+    return {line.name: line.wrong for line in _ledger.lines(facts) if line.wrong}
+
+
+def first_charge(facts: Facts) -> Charge:
+    return next(charge for charge in facts.charges if not facts.ended_early(charge.by))
+
+
+def charged_twice(facts: Facts) -> Facts:
+    return facts._replace(calls=[*facts.calls, first_charge(facts)])
+
+
+def never_charged(facts: Facts) -> Facts:
+    icao = first_charge(facts).icao
+    kept = [call for call in facts.calls if not (isinstance(call, Charge) and call.icao == icao)]
+    return facts._replace(calls=kept)
+
+
+def repeated_by_the_living(facts: Facts) -> Facts:
+    charge = first_charge(facts)
+    return facts._replace(calls=[*facts.calls, Charge(charge.icao, charge.by, repeated=True)])
+
+
+def asked_twice(facts: Facts) -> Facts:
+    asked = next(c for c in facts.enrichments if not c.failed and not facts.ended_early(c.by))
+    return facts._replace(calls=[*facts.calls, asked])
+
+
+def never_failed(facts: Facts) -> Facts:
+    calls = [call for call in facts.calls if not (isinstance(call, Enrichment) and call.failed)]
+    return facts._replace(calls=calls)
+
+
+def resumed_too_early(facts: Facts) -> Facts:
+    assert facts.kill is not None
+    later = facts.kill.done + facts.batch
+    return facts._replace(kill=Kill(facts.kill.worker, facts.kill.shard, later * 100))
+
+
+CHANGES: list[tuple[Callable[[Facts], Facts], str, str]] = [
+    (charged_twice, "duplicate charges", "expected 0; charged more than once: "),
+    (never_charged, "records charged", "in one of the two only: "),
+    (repeated_by_the_living, "charge calls repeated", "expected only those whose caller died"),
+    (asked_twice, "cache hit rate", "expected one answer a place"),
+    (never_failed, "calls the circuit spared", "expected an outage"),
+    (lambda facts: facts._replace(spared=0), "calls the circuit spared", "expected an outage"),
+    (
+        lambda facts: facts._replace(imported=frozenset(sorted(facts.imported)[1:])),
+        "records imported",
+        "expected all; not in the store: ",
+    ),
+    (lambda facts: facts._replace(kill=None), "worker killed", "expected a worker killed"),
+    (resumed_too_early, "killed worker's shard", "expected its checkpoint at record "),
+    (
+        lambda facts: facts._replace(resumptions=[]),
+        "killed worker's shard",
+        "expected another worker to resume it",
+    ),
+    (lambda facts: facts._replace(file_size=10**7), "file size", "expected at most 0.5 MB"),
+]
+
+
+@pytest.mark.asyncio
+async def test_an_untouched_import_is_as_it_must_be(facts: Facts) -> None:
+    assert wrong(facts) == {}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("change", "line", "said"), CHANGES)
+async def test_what_is_not_as_it_must_be_is_told_on_its_line(
+    facts: Facts, change: Callable[[Facts], Facts], line: str, said: str
+) -> None:
+    assert said in wrong(change(facts))[line]
+
+
+@pytest.mark.asyncio
+async def test_work_called_again_before_the_checkpoint_is_told(facts: Facts) -> None:
+    assert facts.kill is not None
+    taker = facts.resumptions[0].worker
+    done = facts.shards[facts.kill.shard].records[0]
+    calls = [*facts.calls, Charge(done.icao, taker, repeated=True)]
+    told = wrong(facts._replace(calls=calls))["killed worker's shard"]
+    assert told == f"expected nothing before that to be called again: {done.icao}"
+
+
+@pytest.mark.asyncio
+async def test_calls_of_an_interrupted_run_may_be_repeated(facts: Facts) -> None:
+    """A charge in flight when Ctrl-C came is made again by the next run: with the same key."""
+    charge = first_charge(facts)
+    calls = [*facts.calls, Charge(charge.icao, "2.1", repeated=True)]
+    assert wrong(facts._replace(calls=calls, runs=2)) == {}
+
+
+def test_the_log_tells_every_call_in_order(tmp_path: Path) -> None:
+    calls: list[Call] = [
+        Enrichment("DE/Hesse", "1.1", failed=True),
+        Charge("EDDF", "1.2", repeated=False),
+    ]
+    with _log.Writer(tmp_path / "log") as log:
+        for call in calls:
+            log.write(call)
+    assert _log.read(tmp_path / "log") == calls
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert json.loads(lines[1]) == {
+        "type": "charge",
+        "icao": "EDDF",
+        "by": "1.2",
+        "repeated": False,
+    }
