@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeAlias, TypeVar, overload
 
 from ._key_template import DefaultKey, KeyTemplate
-from ._lease import LeaseGuard
+from ._lease import Granted, LeaseGuard
 from ._result import decode_result, return_type
 from ._runtime import Runtime
 from ._single_flight import SingleFlight
@@ -177,20 +177,20 @@ class Cache:
         for that much longer, while one caller refreshes it in the background. Everyone, the one
         who computed included, gets the value as decoded from JSON to ``type``.
         """
-        fill = _Fill(key, factory, _ms(ttl, "ttl"), _ms(stale, "stale"), tuple(tags))
-        return await self.fill(fill, type)
+        fill = _Fill(key, factory, type, _ms(ttl, "ttl"), _ms(stale, "stale"), tuple(tags))
+        return await self.fill(fill)
 
-    async def fill(self, fill: _Fill, type: Any) -> Any:
+    async def fill(self, fill: _Fill) -> Any:
         """`get_or_set`, for decorators."""
         runtime = self._runtime()
         provider = self._provider(runtime)
         began = runtime.clock.steady_ms()
-        value = await provider.get(fill.key, MISSING, type=type)
+        value = await provider.get(fill.key, MISSING, type=fill.type)
         if value is not MISSING:
             _report_lookup(runtime, fill.key, began, hit=True)
             return value
         if fill.stale_ms is not None:
-            entry = await provider.get_entry(fill.key, type=type)
+            entry = await provider.get_entry(fill.key, type=fill.type)
             if entry is not None:
                 if entry.is_stale:
                     self._refresh_later(runtime, fill)
@@ -198,22 +198,25 @@ class Cache:
                 return entry.value
         _report_lookup(runtime, fill.key, began, hit=False)
         text = await self._flights.do(
-            fill.key, lambda: self._fill_missing(runtime, fill), clock=runtime.clock
+            fill.key, lambda _: self._fill_missing(runtime, fill), clock=runtime.clock
         )
-        return decode_result(text, type, fill.key)
+        return decode_result(text, fill.type, fill.key)
 
-    async def refresh(self, fill: _Fill, type: Any) -> Any:
+    async def refresh(self, fill: _Fill) -> Any:
         """Compute and store the value whether or not it is there."""
         runtime = self._runtime()
         text = await self._fill_missing(runtime, fill, replace=True)
-        return decode_result(text, type, fill.key)
+        return decode_result(text, fill.type, fill.key)
 
     async def _fill_missing(self, runtime: Runtime, fill: _Fill, *, replace: bool = False) -> str:
         """Wait for the key's lease and compute; or take what another process stored meanwhile."""
         provider = self._provider(runtime)
 
+        async def stored() -> str | None:
+            return None if replace else await _stored_text(provider, fill)
+
         async def present() -> bool:
-            return not replace and await provider.has(fill.key)
+            return await stored() is not None
 
         while True:
             granted = await runtime.leases.acquire(
@@ -221,21 +224,21 @@ class Cache:
             )
             if granted is not None:
                 break
-            value = await provider.get(fill.key, MISSING)
-            if value is not MISSING:
-                return encode(value)
+            text = await stored()
+            if text is not None:
+                return text
         guard = _mild_guard(runtime, granted, fill.key)
         async with guard:
-            value = MISSING if replace else await provider.get(fill.key, MISSING)
-            if value is not MISSING:  # stored between the first look and the grant
-                return encode(value)
-            return await _compute(runtime, provider, fill, guard)
+            # It may have been stored between the first look and the grant.
+            return await stored() or await _compute(runtime, provider, fill, guard)
 
     def _refresh_later(self, runtime: Runtime, fill: _Fill) -> None:
         """Refresh a stale entry in the background, once at a time in this process."""
         if fill.key not in self._refreshing:
             self._refreshing.add(fill.key)
-            runtime.spawn(self._refresh(runtime, fill))
+            task = runtime.spawn(self._refresh(runtime, fill))
+            # A callback, since a task that is cancelled before it began runs no `finally`.
+            task.add_done_callback(lambda _: self._refreshing.discard(fill.key))
 
     async def _refresh(self, runtime: Runtime, fill: _Fill) -> None:
         try:
@@ -252,8 +255,6 @@ class Cache:
         except Exception as exc:  # nobody waits for it: the stale value goes on being served
             if runtime.observers.active:
                 runtime.observers.emit(CacheRefreshFailed(key=fill.key, error=repr(exc)))
-        finally:
-            self._refreshing.discard(fill.key)
 
     def _provider(self, runtime: Runtime) -> CacheProvider:
         return runtime.require(runtime.adapter.cache, "cache")
@@ -262,12 +263,13 @@ class Cache:
 class _Fill:
     """How to fill one key."""
 
-    __slots__ = ("factory", "key", "stale_ms", "tags", "ttl_ms", "when")
+    __slots__ = ("factory", "key", "stale_ms", "tags", "ttl_ms", "type", "when")
 
     def __init__(
         self,
         key: str,
         factory: Callable[[], Awaitable[Any]],
+        type: Any,
         ttl_ms: int | None,
         stale_ms: int | None = None,
         tags: tuple[str, ...] = (),
@@ -275,10 +277,19 @@ class _Fill:
     ) -> None:
         self.key = key
         self.factory = factory
+        self.type = type
         self.ttl_ms = ttl_ms
         self.stale_ms = stale_ms
         self.tags = tags
         self.when = when
+
+
+async def _stored_text(provider: CacheProvider, fill: _Fill) -> str | None:
+    """The value as text; None when it is absent or does not fit the type, which is a miss."""
+    value = await provider.get(fill.key, MISSING, type=fill.type)
+    if value is not MISSING and fill.type is not None:
+        value = await provider.get(fill.key, MISSING)  # as it is stored, not as the type has it
+    return None if value is MISSING else encode(value)
 
 
 async def _compute(
@@ -307,7 +318,7 @@ async def _compute(
     return text
 
 
-def _mild_guard(runtime: Runtime, granted: Any, key: str) -> LeaseGuard:
+def _mild_guard(runtime: Runtime, granted: Granted, key: str) -> LeaseGuard:
     return LeaseGuard(
         granted,
         runtime.lease_ttl_ms,
@@ -361,7 +372,7 @@ class CachedFunction(Generic[P, R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The cached result of the call, computed if it is absent."""
-        value: R = await self._cache.fill(self._fill(args, kwargs), self._type())
+        value: R = await self._cache.fill(self._fill(args, kwargs))
         return value
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -374,7 +385,7 @@ class CachedFunction(Generic[P, R]):
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute and store the result of the call, whether or not it is there."""
-        value: R = await self._cache.refresh(self._fill(args, kwargs), self._type())
+        value: R = await self._cache.refresh(self._fill(args, kwargs))
         return value
 
     @overload
@@ -392,6 +403,7 @@ class CachedFunction(Generic[P, R]):
         return _Fill(
             self._key.render(args, kwargs),
             lambda: self._function(*args, **kwargs),
+            self._type(),
             self._ttl_ms,
             self._stale_ms,
             tags,

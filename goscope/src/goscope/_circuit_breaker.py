@@ -177,32 +177,36 @@ class Call:
         )
         await guard.__aenter__()
         try:
-            await self._enter_half_open(guard)
+            needed = await self._enter_half_open(guard.handle)
         except BaseException as exc:
             await guard.__aexit__(type(exc), exc, None)
             raise
+        if needed:
+            self._probe = guard
+        else:
+            await guard.__aexit__(None, None, None)
 
-    async def _enter_half_open(self, guard: LeaseGuard) -> None:
+    async def _enter_half_open(self, fence: LockHandle) -> bool:
+        """Make the circuit half-open under the probe's lease; False when it needs no probe."""
         # Another probe may have ended between the first look and the grant.
         self._seen = await self._states.get_state(self._key) or CircuitBreakerState()
-        if self._seen.state == "closed":
-            await guard.__aexit__(None, None, None)
-            return
         self._reject_while_open(self._seen)
         if self._seen.state == "open":
             self._seen = msgspec.structs.replace(self._seen, state="half-open", success_count=0)
-            await self._states.set_state(self._key, self._seen, fence=guard.handle)
+            await self._states.set_state(self._key, self._seen, fence=fence)
             self._emit(CircuitHalfOpened)
-        self._probe = guard
+        return self._seen.state != "closed"
 
     def _reject_while_open(self, state: CircuitBreakerState) -> None:
         if state.state != "open":
             return
         since = state.last_failure_time or 0
-        left_ms = since + self._settings.reset_timeout_ms - self._runtime.clock.wall_ms()
-        if left_ms > 0:
-            # A wall clock that was set back must not keep the circuit open for longer.
-            self._reject(min(left_ms, self._settings.reset_timeout_ms))
+        reset_ms = self._settings.reset_timeout_ms
+        left_ms = since + reset_ms - self._runtime.clock.wall_ms()
+        # A failure this far in the future means that the wall clock was set back: that must not
+        # keep the circuit open until it has caught up.
+        if 0 < left_ms <= 2 * reset_ms:
+            self._reject(min(left_ms, reset_ms))
 
     def _reject(self, left_ms: int) -> NoReturn:
         self._emit(CircuitRejected)

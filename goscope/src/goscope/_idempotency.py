@@ -13,7 +13,7 @@ from ._key_template import KeyTemplate, fingerprint_digest
 from ._lease import LeaseGuard
 from ._result import decode_result, return_type
 from ._runtime import Runtime
-from ._single_flight import SingleFlight
+from ._single_flight import GaveUp, SingleFlight
 from .backend import encode, lease_key
 from .errors import FingerprintMismatch, OperationInProgress
 from .events import IdempotentExecuted, IdempotentReplayed
@@ -70,25 +70,25 @@ class Idempotency:
         call = _Call(self._runtime(), self._provider(), key, fn, ttl_ms, fingerprint)
         outcome = await call.replay() or await self._run(call, wait_ms)
         call.check_fingerprint(outcome.fingerprint)
+        if outcome.replayed and call.runtime.observers.active:
+            call.runtime.observers.emit(IdempotentReplayed(key=key))
         return Once(decode_result(outcome.text, type, key), outcome.replayed)
 
     async def _run(self, call: _Call, wait_ms: int | None) -> _Outcome:
         """Lead the key's flight in this process, or share the leader's outcome."""
         led = False
 
-        async def lead() -> _Outcome:
+        async def lead(left_ms: int | None) -> _Outcome:
             nonlocal led
             led = True
-            return await call.run(wait_ms)
+            return await call.run(left_ms)
 
         try:
             outcome = await self._flights.do(
                 call.key, lead, clock=call.runtime.clock, wait_ms=wait_ms
             )
-        except TimeoutError as exc:
-            if led:
-                raise  # fn's own
-            raise OperationInProgress(call.key) from exc
+        except GaveUp:
+            raise OperationInProgress(call.key) from None
         return outcome if led else outcome._replace(replayed=True)
 
     def _provider(self) -> IdempotencyProvider:
@@ -125,21 +125,22 @@ class _Call:
         record = await self._provider.get(self.key)
         if record is None:
             return None
-        if self.runtime.observers.active:
-            self.runtime.observers.emit(IdempotentReplayed(key=self.key))
         return _Outcome(encode(record.value), record.fingerprint, replayed=True)
 
     async def run(self, wait_ms: int | None) -> _Outcome:
         """Wait for the key's lease, then run; or replay what another process stored meanwhile."""
         runtime = self.runtime
-        granted = await runtime.leases.acquire(
-            lease_key(self.key), runtime.lease_ttl_ms, wait_ms=wait_ms, finished=self._is_stored
-        )
-        if granted is None:
+        while True:
+            granted = await runtime.leases.acquire(
+                lease_key(self.key), runtime.lease_ttl_ms, wait_ms=wait_ms, finished=self._is_stored
+            )
+            if granted is not None:
+                break
             outcome = await self.replay()
-            if outcome is None:
-                raise OperationInProgress(self.key)
-            return outcome
+            if outcome is not None:
+                return outcome
+            if wait_ms is not None:
+                raise GaveUp
         guard = LeaseGuard(
             granted,
             runtime.lease_ttl_ms,
@@ -156,6 +157,7 @@ class _Call:
         began = runtime.clock.steady_ms()
         value = await self._fn()
         text = encode(value)
+        guard.disarm()
         await self._provider.set(
             self.key,
             value,

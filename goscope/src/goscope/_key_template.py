@@ -103,11 +103,16 @@ def _parse(template: str) -> list[tuple[str, str | None]]:
         if field is not None and (spec or conversion or not field.isidentifier()):
             raise ConfigurationError(
                 f"key template {template!r} may hold plain parameter names only, "
-                f"not {field + (f'!{conversion}' if conversion else '')!r}"
+                f"not {_written(field, spec, conversion)}"
             )
     if not template:
         raise ConfigurationError("the key template is empty")
     return [(literal, field) for literal, field, _, _ in parts]
+
+
+def _written(field: str, spec: str | None, conversion: str | None) -> str:
+    conversion = f"!{conversion}" if conversion else ""
+    return f"{{{field}{conversion}{f':{spec}' if spec else ''}}}"
 
 
 def _bind(

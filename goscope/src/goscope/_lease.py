@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 
 from ._observers import Observers
 from .backend import Clock, settle, wait_until
-from .errors import BackendError, LeaseLost
+from .errors import GoscopeError, LeaseLost
 from .events import LockLost
 from .providers import LockHandle, LockProvider, SupportsWait
 
@@ -166,9 +166,16 @@ class LeaseGuard:
         """Whether the lease is known to be lost."""
         return self._reason is not None
 
-    def ended(self) -> None:
-        """Tell that a write of the body's has ended the lease: nothing is left to release."""
+    def disarm(self) -> None:
+        """Cancel the body no more: what it still does is refused by its fence when it must be.
+
+        For a last write that ends the lease itself. A renewal that comes just after it is refused,
+        and would otherwise cancel a body that has succeeded.
+        """
         self._armed = False
+
+    def ended(self) -> None:
+        """Tell that the body's last write has ended the lease: nothing is left to release."""
         self._ended = True
 
     async def __aenter__(self) -> Self:
@@ -190,7 +197,7 @@ class LeaseGuard:
         if self._cancelled:
             self._body.uncancel()
         failure = await self._release()
-        if self._reason is not None and self._cancel_body:
+        if self._reason is not None and self._cancel_body and not self._ended:
             self._raise_loss(self._reason, exc)
         if failure is not None:
             if exc is None and self._cancel_body:
@@ -207,12 +214,12 @@ class LeaseGuard:
         else:
             exc.add_note(f"the lease on {self._key!r} was lost meanwhile: {reason}")
 
-    async def _release(self) -> BackendError | None:
+    async def _release(self) -> GoscopeError | None:
         """Stop watching and give the lease back; the error if the store failed meanwhile."""
         self._watcher.cancel()
         try:
             await settle(asyncio.ensure_future(self._stop()))
-        except BackendError as failure:
+        except GoscopeError as failure:
             return failure
         return None
 
@@ -255,7 +262,8 @@ class LeaseGuard:
             if renewed is False:
                 return "renewing it was refused: it expired, was released or was taken over"
             error = f" ({renewed})"
-            await self._clock.sleep(min(self._ttl_ms / 10, left_ms) / 1000)
+            retry_at = self._clock.steady_ms() + self._ttl_ms // 10 + 1
+            await self._sleep_until(min(retry_at, self._deadline))
 
     async def _ask(self, left_ms: int) -> bool | str:
         """One request for renewal: its answer, or what went wrong until the time was over."""
@@ -264,17 +272,19 @@ class LeaseGuard:
         try:
             if not await wait_until(request, left_ms / 1000, self._clock):
                 return "the store did not answer"
-            return request.result()
+            return "the store gave the request up" if request.cancelled() else request.result()
         except Exception as exc:  # a backend may raise anything; the deadline bounds the attempts
             return str(exc)
         finally:
             request.cancel()
 
     def _lose(self, reason: str) -> None:
+        if not self._armed:
+            return  # the body is through
         self._reason = reason
         if self._observers.active:
             self._observers.emit(LockLost(key=self._key, reason=reason))
-        if self._armed and self._cancel_body:
+        if self._cancel_body:
             self._cancelled = True
             self._body.cancel()
 

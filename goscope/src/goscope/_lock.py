@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
-from ._lease import Granted, LeaseGuard, LeaseQueue
+from ._lease import Granted, LeaseGuard
 from ._runtime import Runtime
 from .errors import LockTimeout
 from .events import LockAcquired, LockReleased, LockWaited
@@ -102,27 +102,32 @@ class _Held:
             self._runtime.observers.emit(LockReleased(key=self._key, duration_ms=held_ms))
 
 
-async def acquire_lock(runtime: Runtime, key: str, ttl_ms: int, wait_ms: int | None) -> Granted:
-    """Wait for the lock ``key`` of the user's namespace. Raises `LockTimeout`."""
-    locks: LeaseQueue = runtime.require(runtime.locks, "lock")
+async def try_lock(runtime: Runtime, key: str, ttl_ms: int, wait_ms: int | None) -> Granted | None:
+    """Wait for the lock ``key`` of the user's namespace; None when the wait is over."""
+    locks = runtime.require(runtime.locks, "lock")
     began = runtime.clock.steady_ms()
     granted = await locks.acquire(key, ttl_ms, wait_ms=wait_ms)
-    waited_ms = runtime.clock.steady_ms() - began
-    observers = runtime.observers
-    if granted is not None:
-        if observers.active:
-            handle = granted.handle
-            observers.emit(
-                LockAcquired(
-                    key=key,
-                    duration_ms=waited_ms,
-                    owner=handle.owner,
-                    fencing_token=handle.fencing_token,
-                )
+    if granted is not None and runtime.observers.active:
+        runtime.observers.emit(
+            LockAcquired(
+                key=key,
+                duration_ms=runtime.clock.steady_ms() - began,
+                owner=granted.handle.owner,
+                fencing_token=granted.handle.fencing_token,
             )
+        )
+    return granted
+
+
+async def acquire_lock(runtime: Runtime, key: str, ttl_ms: int, wait_ms: int | None) -> Granted:
+    """Wait for the lock ``key`` of the user's namespace. Raises `LockTimeout`."""
+    began = runtime.clock.steady_ms()
+    granted = await try_lock(runtime, key, ttl_ms, wait_ms)
+    if granted is not None:
         return granted
-    if observers.active:
-        observers.emit(LockWaited(key=key, duration_ms=waited_ms))
-    holder = await locks.provider.holder(key)
+    waited_ms = runtime.clock.steady_ms() - began
+    if runtime.observers.active:
+        runtime.observers.emit(LockWaited(key=key, duration_ms=waited_ms))
+    holder = await runtime.require(runtime.locks, "lock").provider.holder(key)
     age_ms = None if holder is None else max(runtime.clock.wall_ms() - holder.since, 0)
     raise LockTimeout(key, waited_ms, holder, age_ms)

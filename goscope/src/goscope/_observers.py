@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterable
 
+from ._result import is_coroutine_function
 from .errors import ConfigurationError
 from .events import Event, Observer
 
@@ -35,6 +35,7 @@ class Observers:
     def remove(self, observer: Observer) -> None:
         """Tell the observer nothing any more."""
         self._observers.remove(observer)
+        self._reported.discard(id(observer))
         self.active = bool(self._observers)
 
     def emit(self, event: Event) -> None:
@@ -53,4 +54,4 @@ class Observers:
 
 
 def _is_plain_function(observer: object) -> bool:
-    return callable(observer) and not inspect.iscoroutinefunction(observer)
+    return callable(observer) and not is_coroutine_function(observer)

@@ -32,12 +32,19 @@ def installed_backends() -> tuple[str, ...]:
 def find_backend(name: str) -> Backend:
     """The backend with this name; imports its plugin and no other.
 
-    Raises `UnknownBackend` when none is installed, `BackendLoadError` when it is broken.
+    Raises `UnknownBackend` when none is installed, `BackendLoadError` when it is broken or when
+    two distributions provide it.
     """
-    for point in _entry_points(BACKENDS):
-        if point.name == name:
-            return _load_backend(point)
-    raise UnknownBackend(name, installed_backends())
+    found = [point for point in _entry_points(BACKENDS) if point.name == name]
+    if not found:
+        raise UnknownBackend(name, installed_backends())
+    if len(found) > 1:
+        raise BackendLoadError(
+            name,
+            " and ".join(_distribution(point) for point in found),
+            "they provide it both, and which one is meant cannot be told",
+        )
+    return _load_backend(found[0])
 
 
 def find_backend_of_scheme(scheme: str) -> Backend:
@@ -62,24 +69,24 @@ def plugin_observers() -> tuple[Observer, ...]:
     A broken plugin is skipped with a warning that names its distribution.
     """
     manager = _manager()
-    observers: list[Observer] = []
     for point in _selected(_entry_points(OBSERVERS)):
         try:
-            plugin = point.load()
-            _register(manager, plugin, point.name)
+            _register(manager, point.load(), point.name)
         except Exception as exc:  # whatever a third party's import may raise
             warnings.warn(
                 f"goscope plugin {point.name!r} from {_distribution(point)} is skipped: {exc!r}",
                 RuntimeWarning,
                 stacklevel=2,
             )
-            continue
-        others = [other for other in manager.get_plugins() if other is not plugin]
-        observers.append(_as_observer(manager.subset_hook_caller("goscope_event", others)))
-    return tuple(observers)
+    listening = [found.plugin for found in manager.hook.goscope_event.get_hookimpls()]
+    return tuple(_as_observer(manager, plugin) for plugin in listening)
 
 
-def _as_observer(hook: pluggy.HookCaller) -> Observer:
+def _as_observer(manager: pluggy.PluginManager, plugin: object) -> Observer:
+    """The plugin's own hook as an observer, so that its failures are nobody else's."""
+    others = [other for other in manager.get_plugins() if other is not plugin]
+    hook = manager.subset_hook_caller("goscope_event", others)
+
     def observer(event: Event) -> None:
         hook(event=event)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,17 @@ from .backend import UndecodableText, decode
 from .errors import ConfigurationError, CorruptValue
 
 
+def is_coroutine_function(function: object) -> bool:
+    """Whether calling it gives a coroutine: an ``async def``, or an object that is called so."""
+    if not callable(function):
+        return False
+    call: object = type(function).__call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
 def require_coroutine_function(function: Callable[..., Any]) -> None:
     """Raise `ConfigurationError` for anything that cannot be awaited when called."""
-    if not inspect.iscoroutinefunction(function):
+    if not is_coroutine_function(function):
         name = getattr(function, "__qualname__", repr(function))
         raise ConfigurationError(f"{name} must be a coroutine function: write it as async def")
 
@@ -28,11 +37,27 @@ def return_type(function: Callable[..., Any]) -> Callable[[], Any]:
 
     @functools.cache
     def lookup() -> Any:
-        annotation = typing.get_type_hints(function).get("return")
+        annotation = _return_annotation(function)
         # A TypeVar or Any says nothing about what to build.
         return None if annotation is Any or isinstance(annotation, typing.TypeVar) else annotation
 
     return lookup
+
+
+def _return_annotation(function: Callable[..., Any]) -> Any:
+    annotations = getattr(function, "__annotations__", {})
+    # Without the parameters, whose types may be imported for type checkers only.
+    returns = types.SimpleNamespace(
+        __annotations__={name: hint for name, hint in annotations.items() if name == "return"}
+    )
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    try:
+        return typing.get_type_hints(returns, names).get("return")
+    except NameError as exc:
+        raise ConfigurationError(
+            f"the return annotation of {function.__qualname__} cannot be resolved: {exc}. "
+            f"Import the name at run time too, or annotate the result as Any"
+        ) from exc
 
 
 def decode_result(text: str, type: Any, key: str) -> Any:

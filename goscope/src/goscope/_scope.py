@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Concatenate, Final, ParamSpec, Self, TypeAlias, TypeVar, overload
+from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from ._cache import Cache, CachedFunction
 from ._circuit_breaker import BreakerSettings, CircuitBreaker, Counts
 from ._idempotency import Idempotency, Once, idempotent
-from ._lock import Lock
+from ._lock import Lock, try_lock
 from ._observers import Observers
 from ._runtime import Runtime
-from ._task import Task, Tasks, resumable
+from ._task import Resumable, Task, Tasks, resumable
 from .backend import (
+    BaseAdapter,
     Clock,
     SystemClock,
     check_key,
@@ -100,8 +101,9 @@ class Scope:
         self._lease_ttl_ms = strict_milliseconds(lease_ttl, "lease_ttl")
         self._requires = frozenset(requires)
         self._observers = Observers(observers)
-        self._clock: Clock = SystemClock()
+        self._clock: Clock | None = None
         self._runtime: Runtime | None = None
+        self._opening = False
         self._breaker_settings: dict[str, BreakerSettings] = {}
         self._tasks = Tasks(self._open_runtime)
         self.cache: Final = Cache(self._open_runtime)
@@ -114,22 +116,31 @@ class Scope:
     # --- opening and closing --------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open the store. After an error, a `ConfigurationError` or `BackendError`, it is closed."""
-        if self._runtime is not None:
+        """Open the store. Raises `ConfigurationError` and `BackendError`; it stays closed then."""
+        if self._runtime is not None or self._opening:
             raise ConfigurationError("the scope is open already: close it first")
+        self._opening = True
+        try:
+            await self._open()
+        finally:
+            self._opening = False
+
+    async def _open(self) -> None:
+        plugins = _plugin_observers()
         adapter, name = self._adapter()
+        clock = _clock_of(adapter, self._clock)
         owned = not adapter.is_connected
         if owned:
             await adapter.connect()
         try:
             self._check(adapter, name)
-            self._runtime = Runtime(adapter, name, self._clock, self._observers, self._lease_ttl_ms)
+            self._runtime = Runtime(adapter, name, clock, self._observers, self._lease_ttl_ms)
         except BaseException:
             if owned:
                 await settle(adapter.disconnect())
             raise
         self._owns_adapter = owned
-        for observer in _plugin_observers():
+        for observer in plugins:
             self._observers.add(observer)
         if isinstance(adapter, SupportsEvents):
             adapter.observe(self._observers.emit)
@@ -195,8 +206,7 @@ class Scope:
         """Take the lock if it is free, else None. The caller releases the handle."""
         runtime = self._open_runtime()
         ttl_ms = runtime.lock_ttl_ms if ttl is None else strict_milliseconds(ttl, "ttl")
-        locks = runtime.require(runtime.locks, "lock")
-        granted = await locks.acquire(check_key(key), ttl_ms, wait_ms=0)
+        granted = await try_lock(runtime, check_key(key), ttl_ms, 0)
         return None if granted is None else granted.handle
 
     def cached(
@@ -283,19 +293,37 @@ class Scope:
             wait_ms=wait_milliseconds(wait),
         )
 
+    @overload
     def resumable(
         self,
         task_id: str,
         *,
-        state: type[S] | None = None,
+        state: type[S],
         keep: int = 10,
         interval: Duration | None = None,
         wait: Duration | int | None = None,
-    ) -> Callable[
-        [Callable[Concatenate[Task[S], P], Coroutine[Any, Any, R]]],
-        Callable[P, Coroutine[Any, Any, R]],
-    ]:
-        """Let a coroutine function of a task and more arguments run as `run` does.
+    ) -> Resumable[S]: ...
+    @overload
+    def resumable(
+        self,
+        task_id: str,
+        *,
+        state: None = None,
+        keep: int = 10,
+        interval: Duration | None = None,
+        wait: Duration | int | None = None,
+    ) -> Resumable[Any]: ...
+
+    def resumable(
+        self,
+        task_id: str,
+        *,
+        state: type[Any] | None = None,
+        keep: int = 10,
+        interval: Duration | None = None,
+        wait: Duration | int | None = None,
+    ) -> Resumable[Any]:
+        """Let a coroutine function or method of a task and more arguments run as `run` does.
 
         ``task_id`` is a template over the other parameters, ``"etl:{path}"``.
         """
@@ -303,8 +331,8 @@ class Scope:
         wait_ms = wait_milliseconds(wait)
 
         def decorate(
-            function: Callable[Concatenate[Task[S], P], Coroutine[Any, Any, R]],
-        ) -> Callable[P, Coroutine[Any, Any, R]]:
+            function: Callable[..., Coroutine[Any, Any, R]],
+        ) -> Callable[..., Coroutine[Any, Any, R]]:
             return resumable(
                 self._tasks,
                 function,
@@ -448,6 +476,19 @@ class Scope:
             runtime.adapter.observe(None)
         if self._owns_adapter:
             await runtime.adapter.disconnect()
+
+
+def _clock_of(adapter: PersistenceAdapter, wanted: Clock | None) -> Clock:
+    """The clock of the adapter, set to the wanted one: leases and their renewal share it."""
+    if isinstance(adapter, BaseAdapter):
+        if wanted is not None:
+            adapter.context.clock = wanted
+        return adapter.context.clock
+    if wanted is not None:
+        raise ConfigurationError(
+            f"{type(adapter).__name__} takes no clock: it is no goscope.backend.BaseAdapter"
+        )
+    return SystemClock()
 
 
 def _plugin_observers() -> Sequence[Observer]:

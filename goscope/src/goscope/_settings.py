@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
@@ -81,10 +81,10 @@ def _read_table(path: Path) -> dict[str, Any] | None:
         raise ConfigurationError(f"{path} cannot be read: {exc}") from exc
     if path.name == "goscope.toml":
         return document
-    table = document.get("tool", {}).get("goscope")
-    if table is not None and not isinstance(table, dict):
+    table: Any = document.get("tool", {}).get("goscope")
+    if not isinstance(table, dict | None):
         raise ConfigurationError(f"tool.goscope in {path} must be a table")
-    return table
+    return cast("dict[str, Any] | None", table)
 
 
 def _from_table(table: dict[str, Any], source: str) -> Settings:
@@ -113,13 +113,14 @@ def _from_mapping(name: str, options: Mapping[str, Any], source: str) -> Setting
 def _from_url(url: str, source: str, extra: Mapping[str, Any]) -> Settings:
     try:
         parts = urlsplit(url)
-    except ValueError as exc:
-        raise ConfigurationError(f"{source} is no URL: {exc}") from None
-    shown = _without_password(parts)
+    except ValueError:  # its text may quote the password
+        raise ConfigurationError(f"{source} {_without_password(url)!r} is no URL") from None
+    shown = _without_password(url)
     if not parts.scheme or "://" not in url:
         raise ConfigurationError(
             f"{source} {shown!r} names no backend: write it as sqlite:///app.db"
         )
+    _check_port(parts, f"{source} {shown!r}")
     backend = _plugins.find_backend_of_scheme(parts.scheme)
     options: dict[str, Any] = {}
     if backend.url_options is not None:
@@ -141,14 +142,29 @@ def _from_url(url: str, source: str, extra: Mapping[str, Any]) -> Settings:
     return Settings(backend, built, f"{source} {shown!r}")
 
 
-def _without_password(parts: SplitResult) -> str:
-    """The URL as it may be shown: no password, and no query, which may hold secrets as well."""
-    netloc = parts.netloc
-    if "@" in netloc:
-        login, _, host = netloc.rpartition("@")
-        user = login.partition(":")[0]
-        netloc = f"{user}:***@{host}" if ":" in login else netloc
-    return parts._replace(netloc=netloc, query="", fragment="").geturl() or parts.path
+def _check_port(parts: SplitResult, source: str) -> None:
+    try:
+        _ = parts.port
+    except ValueError:  # its text quotes what may be the password, up to its first slash
+        raise ConfigurationError(
+            f"{source} has a port that is none: write a number from 0 to 65535, and "
+            f"percent-encode what is special in a user name or password"
+        ) from None
+
+
+def _without_password(url: str) -> str:
+    """The URL as it may be shown: no password, and no query, which may hold secrets as well.
+
+    Works on the text: a password with an unescaped ``/``, ``?`` or ``#`` is not where a parser
+    looks for it. Rather too much is hidden than too little.
+    """
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    login, _, host = rest.rpartition("@")
+    if ":" in login:
+        rest = f"{login.partition(':')[0]}:***@{host}"
+    return re.split(r"[?#]", f"{scheme}{mark}{rest}", maxsplit=1)[0]
 
 
 def _build_options(
@@ -179,7 +195,7 @@ def _field_names(options: type[Any]) -> list[str]:
 def _plain(value: Any) -> Any:
     """Options types spell paths and durations as strings; keywords may be the objects."""
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        return os.fspath(cast("os.PathLike[str]", value))
     if isinstance(value, timedelta):
         return f"{milliseconds(value)}ms"
     return value

@@ -12,6 +12,10 @@ from .errors import LeaseLost
 T = TypeVar("T")
 
 
+class GaveUp(Exception):
+    """A leader, or who waited for one, ran out of time; never leaves the feature that waits."""
+
+
 class SingleFlight(Generic[T]):
     """Calls in flight, by key."""
 
@@ -21,15 +25,16 @@ class SingleFlight(Generic[T]):
     async def do(
         self,
         key: str,
-        lead: Callable[[], Awaitable[T]],
+        lead: Callable[[int | None], Awaitable[T]],
         *,
         clock: Clock,
         wait_ms: int | None = None,
     ) -> T:
         """Run ``lead`` as the leader, or wait for the leader's result or error.
 
-        When the leader is cancelled or loses its lease, one of those who wait takes over.
-        Raises ``TimeoutError`` when another leader needs longer than ``wait_ms``.
+        ``lead`` is told how much of ``wait_ms`` is left. When the leader is cancelled, loses its
+        lease or gives up, one of those who wait takes over. Raises `GaveUp` when another leader
+        needs longer than ``wait_ms``.
         """
         began = clock.steady_ms()
         while (flight := self._flights.get(key)) is not None:
@@ -37,17 +42,18 @@ class SingleFlight(Generic[T]):
             if left_ms is None:
                 await asyncio.wait([flight])
             elif left_ms <= 0 or not await wait_until(flight, left_ms / 1000, clock):
-                raise TimeoutError
+                raise GaveUp
             if not flight.cancelled():
                 return flight.result()
-        return await self._lead(key, lead)
+        left_ms = None if wait_ms is None else max(began + wait_ms - clock.steady_ms(), 0)
+        return await self._lead(key, lead(left_ms))
 
-    async def _lead(self, key: str, lead: Callable[[], Awaitable[T]]) -> T:
+    async def _lead(self, key: str, work: Awaitable[T]) -> T:
         flight: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._flights[key] = flight
         try:
-            result = await lead()
-        except (asyncio.CancelledError, LeaseLost):
+            result = await work
+        except (asyncio.CancelledError, LeaseLost, GaveUp):
             flight.cancel()
             raise
         except BaseException as exc:

@@ -8,7 +8,7 @@ import functools
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from ._key_template import KeyTemplate
 from ._lease import Granted, LeaseGuard
@@ -16,11 +16,12 @@ from ._progress import Progress
 from ._result import require_coroutine_function
 from ._runtime import Runtime
 from .backend import UndecodableText, check_key, convert, settle
-from .errors import CorruptValue, GoscopeError, TaskAlreadyRunning
+from .errors import ConfigurationError, CorruptValue, GoscopeError, TaskAlreadyRunning
 from .events import CheckpointResumed, CheckpointSaved, TaskCompleted
 from .providers import Checkpoint, CheckpointProvider, LockHandle
 
 S = TypeVar("S")
+Instance = TypeVar("Instance")
 R = TypeVar("R")
 P = ParamSpec("P")
 
@@ -279,26 +280,45 @@ async def _run(
     return result
 
 
+class Resumable(Protocol[S]):
+    """What ``@gs.resumable(...)`` makes of a function, or of a method, that takes a task."""
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Task[S], P], Coroutine[Any, Any, R]], /
+    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Instance, Task[S], P], Coroutine[Any, Any, R]], /
+    ) -> Callable[Concatenate[Instance, P], Coroutine[Any, Any, R]]: ...
+
+
 def resumable(
     tasks: Tasks,
-    function: Callable[Concatenate[Task[S], P], Coroutine[Any, Any, R]],
+    function: Callable[..., Coroutine[Any, Any, R]],
     template: str,
     *,
-    state: type[S] | None,
+    state: type[Any] | None,
     keep: int,
     interval_ms: int | None,
     wait_ms: int | None,
-) -> Callable[P, Coroutine[Any, Any, R]]:
+) -> Callable[..., Coroutine[Any, Any, R]]:
     """Wrap a coroutine function of a task and more arguments; callers pass only the latter."""
     require_coroutine_function(function)
-    _, *parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())
+    place = 1 if parameters and parameters[0].name in ("self", "cls") else 0
+    if len(parameters) <= place:
+        raise ConfigurationError(
+            f"{function.__qualname__} must take the task as its first argument"
+        )
+    del parameters[place]
     task_id = KeyTemplate(template, inspect.Signature(parameters))
 
     @functools.wraps(function)
-    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+    async def wrapper(*args: Any, **kwargs: Any) -> R:
         return await tasks.run(
             task_id.render(args, kwargs),
-            lambda task: function(task, *args, **kwargs),
+            lambda task: function(*args[:place], task, *args[place:], **kwargs),
             state=state,
             keep=keep,
             interval_ms=interval_ms,

@@ -5,6 +5,9 @@ the adapter disconnects. `MemoryLockProvider` also serves other backends whose `
 memory.
 """
 
+# pyright: reportIncompatibleVariableOverride=false
+# An adapter that always has a provider says so by a narrower type; nobody assigns from outside.
+
 from __future__ import annotations
 
 import math
@@ -392,6 +395,13 @@ class MemoryAdapter(BaseAdapter):
     ``locks="memory"`` gives ``gs.lock`` handles without a fencing token, as other backends'
     in-memory locks do; ``locks="shared"`` gives handles whose tokens fence writes to this store.
     """
+
+    lock: MemoryLockProvider
+    lease: MemoryLockProvider
+    cache: MemoryCacheProvider
+    circuit_breaker: MemoryCircuitBreakerStateProvider
+    checkpoint: MemoryCheckpointProvider
+    idempotency: MemoryIdempotencyProvider
 
     def __init__(
         self,

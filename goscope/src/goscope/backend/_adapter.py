@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ..events import Event
 from ..providers import (
@@ -17,9 +17,11 @@ from ..providers import (
     IdempotencyProvider,
     LockProvider,
 )
+from ._cancellation import settle
 from ._clock import Clock, SystemClock
 from ._context import StoreContext
 from ._duration import milliseconds
+from ._json import encode as encode_json
 from ._key import check_prefix
 
 
@@ -47,11 +49,13 @@ class BaseAdapter(ABC):
         key_prefix: str | None = None,
         default_lock_ttl: object = "30s",
         clock: Clock | None = None,
+        encode: Callable[[Any], str] = encode_json,
     ) -> None:
         self.context: Final = StoreContext(
             clock=clock or SystemClock(),
             prefix=check_prefix(key_prefix),
             default_lock_ttl_ms=milliseconds(default_lock_ttl, "default_lock_ttl"),  # type: ignore[arg-type]  # raises TypeError itself
+            encode=encode,
         )
 
     @property
@@ -70,10 +74,13 @@ class BaseAdapter(ABC):
             self._connected = True
 
     async def disconnect(self) -> None:
-        """Finish what was submitted and close the store. Does nothing when it is closed."""
+        """Finish what was submitted and close the store. Does nothing when it is closed.
+
+        Runs to its end when the caller is cancelled: half a store would be left open otherwise.
+        """
         if self._connected:
             self._connected = False
-            await self._disconnect()
+            await settle(self._disconnect())
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -105,4 +112,5 @@ class BaseAdapter(ABC):
         """Open the store, or leave nothing open behind an error."""
 
     @abstractmethod
-    async def _disconnect(self) -> None: ...
+    async def _disconnect(self) -> None:
+        """Close what ``_connect`` opened."""

@@ -11,7 +11,7 @@ from ..events import CacheCorrupt
 from ..providers import CacheEntry, CacheStats, LockHandle, Milliseconds
 from ._context import Fence, StoreContext
 from ._duration import milliseconds
-from ._json import UndecodableText, decode, encode
+from ._json import UndecodableText, decode
 from ._key import check_key, check_pattern
 
 PAGE_SIZE: Final = 1000
@@ -57,6 +57,7 @@ class BaseCacheProvider(ABC):
         try:
             value = decode(text, type)
         except UndecodableText as exc:
+            self._misses += 1
             self._report_corrupt(key, exc)
             return default
         self._hits += 1
@@ -278,9 +279,9 @@ class BaseCacheProvider(ABC):
             nonlocal total
             if old is None or not old.is_live(now):
                 total = by
-                return StoredEntry(str(by), expires_at)
+                return StoredEntry(self.context.encode(by), expires_at)
             total = integer(old.text) + by
-            return old._replace(text=str(total))
+            return old._replace(text=self.context.encode(total))
 
         await self._update(key, change, None)
         return total
@@ -318,18 +319,17 @@ class BaseCacheProvider(ABC):
     ) -> StoredEntry:
         if not tags and stale is None:
             now = self.context.clock.wall_ms()
-            return StoredEntry(encode(value), _expiry(ttl, now))
+            return StoredEntry(self.context.encode(value), _expiry(ttl, now))
         stored_tags = tuple(self._stored_tag(tag) for tag in dict.fromkeys(_sequence(tags, "tags")))
         expires_at = _expiry(ttl, self.context.clock.wall_ms())
         if stale is None:
-            return StoredEntry(encode(value), expires_at, None, stored_tags)
+            return StoredEntry(self.context.encode(value), expires_at, None, stored_tags)
         if expires_at is None:
             raise ValueError("stale needs a ttl: an entry without expiry never gets stale")
         stale_until = expires_at + milliseconds(stale, "stale")
-        return StoredEntry(encode(value), expires_at, stale_until, stored_tags)
+        return StoredEntry(self.context.encode(value), expires_at, stale_until, stored_tags)
 
     def _report_corrupt(self, key: str, exc: UndecodableText) -> None:
-        self._misses += 1
         if self.context.emit is not None:
             self.context.emit(CacheCorrupt(key=key, reason=str(exc)))
 

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from ..errors import CorruptValue
 from ..providers import Checkpoint, LockHandle
 from ._context import Fence, StoreContext
-from ._json import UndecodableText, decode, encode
+from ._json import UndecodableText, decode
 from ._key import check_key
 
 
@@ -101,7 +101,7 @@ class BaseCheckpointProvider(ABC):
             sequence=checkpoint.sequence,
             timestamp=checkpoint.timestamp,
             progress=checkpoint.progress,
-            text=encode(checkpoint.data),
+            text=self.context.encode(checkpoint.data),
             estimated_time_remaining=checkpoint.estimated_time_remaining,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,6 +11,7 @@ from ..errors import ConfigurationError
 from ..events import Event
 from ..providers import LockHandle
 from ._clock import Clock
+from ._json import encode
 
 
 class Fence(NamedTuple):
@@ -25,13 +26,16 @@ class StoreContext(msgspec.Struct, kw_only=True):
     """What all providers of one open store share.
 
     ``store_id`` tells this store from every other one, also from one of the same kind; it may be
-    known only once the store is connected. ``emit`` is set while a scope observes the adapter.
+    known only once the store is connected. ``encode`` gives the JSON text of a value; a store whose
+    format carries less than JSON refuses the rest there. ``emit`` is set while a scope observes the
+    adapter.
     """
 
     clock: Clock
     prefix: str = ""
     store_id: str = ""
     default_lock_ttl_ms: int = 30_000
+    encode: Callable[[Any], str] = encode
     emit: Callable[[Event], None] | None = None
 
     def fence(self, handle: LockHandle | None) -> Fence | None:

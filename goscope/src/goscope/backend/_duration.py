@@ -21,13 +21,13 @@ def milliseconds(value: timedelta | str | int | float, what: str = "duration") -
 
     Raises ``ValueError`` for zero, negative, NaN, infinite or bool, ``TypeError`` for other types.
     """
-    if type(value) is str:
+    if isinstance(value, str):
         return _parse(value, what)
     if isinstance(value, bool):
         raise ValueError(f"{what} must be a duration, not {value!r}")
     if isinstance(value, timedelta):
         return _checked(value / timedelta(milliseconds=1), value, what)
-    if isinstance(value, (int, float)):
+    if isinstance(value, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
         return _checked(value, value, what)
     raise TypeError(
         f"{what} must be a timedelta, a string such as '30s', or milliseconds, "
@@ -75,4 +75,5 @@ def _parse(text: str, what: str) -> int:
 def _checked(ms: float, given: object, what: str) -> int:
     if not (0 < ms <= MAX_MS):  # also false for NaN
         raise ValueError(f"{what} must be more than zero and at most 100 years, not {given!r}")
-    return math.ceil(ms)
+    # Rounded first: 0.035 * 1000 is a little more than 35.
+    return max(1, math.ceil(round(ms, 6)))

@@ -9,7 +9,7 @@ from ..errors import CorruptValue
 from ..providers import IdempotencyRecord, LockHandle, Milliseconds
 from ._context import Fence, StoreContext
 from ._duration import milliseconds
-from ._json import UndecodableText, decode, encode
+from ._json import UndecodableText, decode
 from ._key import check_key
 
 
@@ -54,7 +54,7 @@ class BaseIdempotencyProvider(ABC):
         stored = self._stored(key)
         now = self.context.clock.wall_ms()
         expires_at = None if ttl is None else now + milliseconds(ttl, "ttl")
-        row = StoredResult(encode(value), expires_at, fingerprint)
+        row = StoredResult(self.context.encode(value), expires_at, fingerprint)
         checked = self.context.fence(fence)
         lease = f"{self.context.prefix}lease:{lease_key(key)}"
         ends_lease = checked is not None and checked.stored_key == lease

@@ -50,8 +50,9 @@ def decode(text: str | bytes, type: Any = None) -> Any:
     Raises `UndecodableText` when the text does not decode, `ConfigurationError` when the type has
     no decoding at all.
     """
+    decoder = _plain if type is None else _decoder(type)
     try:
-        return _plain.decode(text) if type is None else _decoder(type).decode(text)
+        return decoder.decode(text)
     except msgspec.ValidationError as exc:
         raise UndecodableText(str(exc)) from exc
     except _NoDecoding as exc:
@@ -68,7 +69,7 @@ def convert(value: Any, type: Any) -> Any:
         return value
     try:
         return msgspec.convert(value, type, builtin_types=(), str_keys=True, dec_hook=_dec_hook)
-    except msgspec.ValidationError as exc:
+    except (msgspec.ValidationError, UnicodeError, RecursionError) as exc:
         raise UndecodableText(str(exc)) from exc
     except _NoDecoding as exc:
         _refuse_type(exc)
@@ -98,12 +99,21 @@ _canonical = msgspec.json.Encoder(enc_hook=_enc_hook, order="deterministic")
 _plain = msgspec.json.Decoder()
 
 
-@lru_cache(maxsize=256)
 def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
+    try:
+        return _cached_decoder(type)
+    except TypeError:  # unhashable, such as Annotated[int, []]
+        return _new_decoder(type)
+
+
+def _new_decoder(type: Any) -> msgspec.json.Decoder[Any]:
     try:
         return msgspec.json.Decoder(type, dec_hook=_dec_hook)
     except TypeError as exc:  # such as a union of two structs that JSON cannot tell apart
         raise ConfigurationError(f"JSON cannot be decoded to {type!r}: {exc}") from exc
+
+
+_cached_decoder = lru_cache(maxsize=256)(_new_decoder)
 
 
 def _to_builtins(value: Any) -> Any:
@@ -111,14 +121,14 @@ def _to_builtins(value: Any) -> Any:
 
 
 def _non_finite(value: Any) -> float | None:
-    """The first NaN or infinity in nested builtins."""
+    """The first NaN or infinity among the values in nested builtins; keys become strings."""
     pending = [value]
     while pending:
         item = pending.pop()
         if isinstance(item, float) and not math.isfinite(item):
             return item
         if isinstance(item, dict):
-            pending += [*item.keys(), *item.values()]
+            pending += item.values()
         elif isinstance(item, (list, tuple, set, frozenset)):
             pending += item
     return None

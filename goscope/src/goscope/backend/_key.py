@@ -65,7 +65,13 @@ def check_pattern(pattern: str) -> str:
 @lru_cache(maxsize=256)
 def pattern_regex(pattern: str) -> re.Pattern[str]:
     """Compile a pattern for backends that match in Python; use ``fullmatch``."""
-    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+    first, *rest = (re.escape(part) for part in pattern.split("*"))
+    if not rest:
+        return re.compile(first)
+    *middle, last = rest
+    # Atomic groups: the leftmost place of a part is as good as any, so none is tried twice.
+    found = "".join(f"(?>.*?{part})" for part in middle)
+    return re.compile(f"{first}{found}.*{last}", re.DOTALL)
 
 
 def literal_prefix(pattern: str) -> str:

@@ -1,5 +1,8 @@
 """Base class of lock providers that keep their leases in the store."""
 
+# pyright: reportPrivateUsage=false
+# A handle calls the primitives of its provider, which are for backends to fill in, not for users.
+
 from __future__ import annotations
 
 import asyncio

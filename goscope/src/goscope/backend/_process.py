@@ -9,7 +9,10 @@ from typing import NamedTuple
 
 
 class ProcessIdentity(NamedTuple):
-    """A process of this machine. ``namespace`` and ``started`` are "" where unknown."""
+    """A process of this machine.
+
+    ``namespace`` and ``started`` are "" where unknown, and then nobody can tell whether it ended.
+    """
 
     host: str
     pid: int
@@ -23,7 +26,9 @@ class ProcessIdentity(NamedTuple):
         tells it from a later process with the same id.
         """
         mine = this_process()
-        if not self.started or self.namespace != mine.namespace or self.host != mine.host:
+        if not (self.started and self.namespace):
+            return False
+        if self.namespace != mine.namespace or self.host != mine.host:
             return False
         return _start_time(self.pid) != self.started
 
@@ -39,8 +44,11 @@ def _identity(pid: int) -> ProcessIdentity:
 
 
 def _pid_namespace() -> str:
+    """The namespace our pid belongs to; "" where /proc is missing or shows another one's pids."""
     try:
-        return str(os.readlink("/proc/self/ns/pid"))
+        if os.readlink("/proc/self") != str(os.getpid()):
+            return ""
+        return os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
 

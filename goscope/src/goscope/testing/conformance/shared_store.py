@@ -1,0 +1,309 @@
+"""The contract of a store that several adapters have open: of two programs, or of two prefixes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from ...errors import CheckpointConflict, LeaseLost
+from ...providers import MISSING, Capability, CircuitBreakerState, PersistenceAdapter
+from ._base import Conformance, cache_of, checkpoints_of, circuits_of, idempotency_of, locks_of
+from ._tables import turns
+from .checkpoint import checkpoint
+from .lock import granted, strictly_grows, token_of
+
+
+class SharedStoreConformance(Conformance, abstract=True):
+    """Two adapters on one store agree on everything; two prefixes in one store on nothing.
+
+    A class for a format whose ids of tasks and checkpoints carry no prefix says
+    ``prefixed_tasks = False``: then all prefixes share the tasks, and nothing else.
+    """
+
+    prefixed_tasks: ClassVar[bool] = True
+
+    @asynccontextmanager
+    async def open_two(
+        self, tmp_path: Path
+    ) -> AsyncGenerator[tuple[PersistenceAdapter, PersistenceAdapter]]:
+        async with self.open_adapter(tmp_path) as one, self.open_adapter(tmp_path) as two:
+            yield one, two
+
+    @asynccontextmanager
+    async def open_prefixes(
+        self, tmp_path: Path
+    ) -> AsyncGenerator[tuple[PersistenceAdapter, PersistenceAdapter]]:
+        """Open two prefixes of which one, read as a pattern, would match the other."""
+        async with (
+            self.open_adapter(tmp_path, key_prefix="my_app:") as one,
+            self.open_adapter(tmp_path, key_prefix="myXapp:") as two,
+        ):
+            yield one, two
+
+    # --- one store ---------------------------------------------------------------------------
+
+    async def test_shared_adapters_see_one_another_s_writes(self, tmp_path: Path) -> None:
+        """What one adapter wrote the other one reads."""
+        async with self.open_two(tmp_path) as (one, two):
+            await cache_of(one).set("key", 1, "1h", tags=["tag"], stale="1h")
+            await circuits_of(one).record_failure("key", 5)
+            await checkpoints_of(one).save(checkpoint(1))
+            await idempotency_of(one).set("key", 1, fingerprint="print")
+            assert await cache_of(two).get_entry("key") == await cache_of(one).get_entry("key")
+            assert await circuits_of(two).get_state("key") == await circuits_of(one).get_state(
+                "key"
+            )
+            assert await checkpoints_of(two).load_latest("task") == checkpoint(1)
+            assert await idempotency_of(two).get("key") == await idempotency_of(one).get("key")
+            assert await cache_of(two).delete_tag("tag") == 1
+
+    async def test_shared_leases_exclude_across_adapters(self, tmp_path: Path) -> None:
+        """A lease is granted to one adapter at a time, and each can say who holds it."""
+        async with self.open_two(tmp_path) as (one, two):
+            lease = await granted(locks_of(one), "key", owner="first")
+            assert await locks_of(two).acquire("key", "30s") is None, "granted twice"
+            holder = await locks_of(two).holder("key")
+            assert holder is not None, "the other adapter sees no holder"
+            assert holder.owner == "first"
+            await lease.release()
+            assert await locks_of(two).acquire("key", "30s"), "a release was not seen"
+
+    async def test_shared_shared_locks_are_declared_as_they_are(self, tmp_path: Path) -> None:
+        """``adapter.lock`` excludes other adapters if and only if SHARED_LOCKS is declared."""
+        async with self.open_two(tmp_path) as (one, two):
+            handle = await granted(locks_of(one, "lock"), "key")
+            shared = await locks_of(two, "lock").acquire("key", "30s") is None
+            declared = Capability.SHARED_LOCKS in self.capabilities
+            assert shared == declared, f"SHARED_LOCKS is declared: {declared}, found: {shared}"
+            assert not shared or handle.fencing_token is not None, "a shared lock has no token"
+
+    async def test_shared_one_of_many_adapters_gets_the_lease(self, tmp_path: Path) -> None:
+        """Concurrent acquires through two adapters grant a lease exactly once."""
+        async with self.open_two(tmp_path) as (one, two):
+            asking = (locks_of(it).acquire("key", "30s") for it in [one, two] * 10)
+            count = sum(grant is not None for grant in await asyncio.gather(*asking))
+            assert count == 1, f"20 concurrent callers got {count} grants of one lease"
+
+    async def test_shared_tokens_grow_across_adapters(self, tmp_path: Path) -> None:
+        """One counter serves the store, not the adapter."""
+        async with self.open_two(tmp_path) as (one, two):
+            tokens: list[int] = []
+            for adapter in [one, two, one, two]:
+                lease = await granted(locks_of(adapter), "key")
+                tokens.append(token_of(lease))
+                await lease.release()
+            assert strictly_grows(tokens), f"tokens must grow with each grant: {tokens}"
+
+    async def test_shared_a_lease_fences_writes_of_other_adapters(self, tmp_path: Path) -> None:
+        """The fence is the store's: any of its adapters can apply the write."""
+        async with self.open_two(tmp_path) as (one, two):
+            lease = await granted(locks_of(one), "key")
+            await cache_of(two).set("key", 1, fence=lease)
+            assert await cache_of(one).get("key") == 1
+
+    async def test_shared_a_takeover_by_another_adapter_refuses_the_write(
+        self, tmp_path: Path
+    ) -> None:
+        """A lease that expired here and was taken there fences off the old holder."""
+        async with self.open_two(tmp_path) as (one, two):
+            old = await granted(locks_of(one), "key", "500ms")
+            await self.advance(one, "600ms")
+            await granted(locks_of(two), "key")
+            with pytest.raises(LeaseLost):
+                await cache_of(one).set("key", "late", fence=old)
+            assert not await cache_of(one).has("key"), "a late write was applied"
+            assert not await old.is_valid()
+            assert old.lost
+
+    async def test_shared_adds_and_increments_are_atomic_across_adapters(
+        self, tmp_path: Path
+    ) -> None:
+        """Concurrent writers of two adapters lose nothing."""
+        async with self.open_two(tmp_path) as (one, two):
+            caches = [cache_of(one), cache_of(two)] * 10
+            added = await asyncio.gather(*(cache.add("added", 1) for cache in caches))
+            assert sum(added) == 1, f"{sum(added)} of 20 concurrent add() calls stored a value"
+            counts = await asyncio.gather(*(cache.increment("count") for cache in caches))
+            assert sorted(counts) == list(range(1, 21)), "concurrent increments were lost"
+
+    async def test_shared_failures_count_across_adapters(self, tmp_path: Path) -> None:
+        """Concurrent failures in two programs all count."""
+        async with self.open_two(tmp_path) as (one, two):
+            failing = (circuits_of(it).record_failure("key", 20) for it in [one, two] * 10)
+            assert sorted(await asyncio.gather(*failing)) == list(range(1, 21))
+            state = await circuits_of(one).get_state("key")
+            assert state is not None
+            assert (state.state, state.failure_count) == ("open", 20)
+
+    async def test_shared_checkpoints_conflict_across_adapters(self, tmp_path: Path) -> None:
+        """A task that another program moved on refuses the one that fell behind."""
+        async with self.open_two(tmp_path) as (one, two):
+            await checkpoints_of(one).save(checkpoint(1))
+            await checkpoints_of(two).save(checkpoint(2))
+            with pytest.raises(CheckpointConflict):
+                await checkpoints_of(one).save(checkpoint(2, id="new"))
+            assert await checkpoints_of(one).load_latest("task") == checkpoint(2)
+
+    async def test_shared_a_completion_ends_the_lease_for_all_adapters(
+        self, tmp_path: Path
+    ) -> None:
+        """Storing a result in one program frees its lease for the other."""
+        async with self.open_two(tmp_path) as (one, two):
+            lease = await granted(locks_of(one), "idempotency:key")
+            await idempotency_of(one).set("key", 1, fence=lease)
+            assert await locks_of(two).acquire("idempotency:key", "30s") is not None
+
+    # --- over time ---------------------------------------------------------------------------
+
+    async def test_shared_what_is_written_survives_reopening(self, tmp_path: Path) -> None:
+        """A store that is closed and opened again has everything, times and tags included."""
+        async with self.open_adapter(tmp_path) as adapter:
+            await cache_of(adapter).set("key", [1], "1h", tags=["tag"], stale="1h")
+            await circuits_of(adapter).record_failure("key", 1)
+            await checkpoints_of(adapter).save(checkpoint(1))
+            await idempotency_of(adapter).set("key", None, "1h", fingerprint="print")
+            before = await snapshot(adapter)
+        async with self.open_adapter(tmp_path) as adapter:
+            assert await snapshot(adapter) == before, "something was lost by reopening"
+            assert await cache_of(adapter).delete_tag("tag") == 1, "tags were lost"
+
+    async def test_shared_tokens_grow_over_reopening(self, tmp_path: Path) -> None:
+        """The token counter survives, also when no lease does."""
+        tokens: list[int] = []
+        for _ in range(3):
+            async with self.open_adapter(tmp_path) as adapter:
+                lease = await granted(locks_of(adapter), "key")
+                tokens.append(token_of(lease))
+                await lease.release()
+        assert strictly_grows(tokens), f"tokens must grow with each grant: {tokens}"
+
+    async def test_shared_a_lease_survives_its_adapter(self, tmp_path: Path) -> None:
+        """Closing an adapter releases nothing; the lease runs out in its own time."""
+        async with self.open_adapter(tmp_path) as adapter:
+            await granted(locks_of(adapter), "key", "1s")
+        async with self.open_adapter(tmp_path) as adapter:
+            assert await locks_of(adapter).acquire("key", "30s") is None, "it went too early"
+            await self.advance(adapter, "1100ms")
+            await granted(locks_of(adapter), "key")
+
+    async def test_shared_disconnect_finishes_what_was_submitted(self, tmp_path: Path) -> None:
+        """A write that was begun before the store was closed is applied, or reports an error."""
+        async with self.open_adapter(tmp_path) as adapter:
+            writes = [cache_of(adapter).set(f"key{number}", number) for number in range(20)]
+            tasks = [asyncio.ensure_future(write) for write in writes]
+            await turns(1)
+            await adapter.disconnect()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        async with self.open_adapter(tmp_path) as adapter:
+            for number, result in enumerate(results):
+                stored = await cache_of(adapter).has(f"key{number}")
+                assert stored == (result is None), f"the caller got {result}, stored: {stored}"
+
+    # --- two prefixes ------------------------------------------------------------------------
+
+    async def test_shared_prefixes_do_not_share_cache_entries(self, tmp_path: Path) -> None:
+        """One prefix neither reads nor lists nor counts the other's entries."""
+        async with self.open_prefixes(tmp_path) as (one, two):
+            await cache_of(one).set("key", 1, tags=["tag"])
+            cache = cache_of(two)
+            assert await cache.get("key", MISSING) is MISSING
+            assert await cache.keys() == []
+            assert await cache.keys("*key") == []
+            assert (await cache.stats()).entries == 0
+            assert await cache.delete_tag("tag") == 0, "another prefix's tag was deleted"
+            assert await cache.add("key", 2), "another prefix's entry stood in the way"
+            assert await cache_of(one).get("key") == 1, "another prefix's entry was replaced"
+
+    async def test_shared_prefixes_do_not_clear_one_another(self, tmp_path: Path) -> None:
+        """Clearing and pruning stay within the prefix, though ``_`` is a wildcard in SQL."""
+        async with self.open_prefixes(tmp_path) as (one, two):
+            await cache_of(two).set("key", 1)
+            await cache_of(two).set("short", 1, "500ms", stale="1h")
+            await self.advance(one, "600ms")
+            await cache_of(one).clear()
+            await cache_of(one).clear("*")
+            await cache_of(one).prune()
+            assert await cache_of(two).keys() == ["key"], "another prefix was cleared"
+            assert await cache_of(two).get_entry("short"), "another prefix was cleared"
+
+    async def test_shared_keys_are_shown_without_their_prefix(self, tmp_path: Path) -> None:
+        """The prefix is never seen in keys, nor needed in patterns."""
+        async with self.open_prefixes(tmp_path) as (one, _):
+            await cache_of(one).set("user:1", 1)
+            assert await cache_of(one).keys("user:*") == ["user:1"]
+            assert await cache_of(one).keys("my_app:*") == []
+            assert (await granted(locks_of(one), "key")).key == "key"
+
+    async def test_shared_no_prefix_and_a_prefix_do_not_share_cache_entries(
+        self, tmp_path: Path
+    ) -> None:
+        """An adapter without prefix sees only what was written without one."""
+        async with (
+            self.open_adapter(tmp_path) as plain,
+            self.open_adapter(tmp_path, key_prefix="shop:") as shop,
+        ):
+            await cache_of(shop).set("key", 1)
+            await cache_of(plain).set("shop:key", 2)
+            await cache_of(plain).set("cache:key", 3)
+            assert await cache_of(plain).keys() == ["cache:key", "shop:key"]
+            assert await cache_of(shop).keys() == ["key"]
+            await cache_of(plain).clear()
+            assert await cache_of(shop).get("key") == 1, "clear() crossed into a prefix"
+
+    @pytest.mark.parametrize("role", ["lock", "lease"])
+    async def test_shared_prefixes_do_not_share_locks(self, tmp_path: Path, role: str) -> None:
+        """A lock of one prefix neither excludes nor releases that of another."""
+        async with self.open_prefixes(tmp_path) as (one, two):
+            await granted(locks_of(one, role), "key")
+            assert await locks_of(two, role).holder("key") is None
+            handle = await granted(locks_of(two, role), "key")
+            await locks_of(one, role).force_release("key")
+            assert await handle.is_valid(), "another prefix's lock was released"
+
+    async def test_shared_prefixes_do_not_share_circuits(self, tmp_path: Path) -> None:
+        """Failures count in their own prefix only."""
+        async with self.open_prefixes(tmp_path) as (one, two):
+            await circuits_of(one).record_failure("key", 1)
+            assert await circuits_of(two).get_state("key") is None
+            await circuits_of(two).set_state("key", CircuitBreakerState())
+            state = await circuits_of(one).get_state("key")
+            assert state is not None
+            assert state.state == "open", "another prefix changed this one's circuit"
+
+    async def test_shared_prefixes_do_not_share_results(self, tmp_path: Path) -> None:
+        """An idempotent call of one prefix is unknown to another."""
+        async with self.open_prefixes(tmp_path) as (one, two):
+            await idempotency_of(one).set("key", 1)
+            assert await idempotency_of(two).get("key") is None
+            assert not await idempotency_of(two).delete("key")
+            assert await idempotency_of(one).get("key"), "another prefix deleted the result"
+
+    async def test_shared_prefixes_do_not_share_checkpoints(self, tmp_path: Path) -> None:
+        """A task of one prefix is unknown to another, and its checkpoints' ids, as declared."""
+        async with self.open_prefixes(tmp_path) as (one, two):
+            await checkpoints_of(one).save(checkpoint(5))
+            store = checkpoints_of(two)
+            if not self.prefixed_tasks:
+                assert await store.load("task#5") == checkpoint(5)
+                assert list(await store.list("task")) == [checkpoint(5)]
+                return
+            assert await store.load("task#5") is None
+            assert list(await store.list("task")) == []
+            await store.save(checkpoint(5))
+            await store.delete_all("task")
+            assert await checkpoints_of(one).load_latest("task") == checkpoint(5)
+
+
+async def snapshot(adapter: PersistenceAdapter) -> list[object]:
+    """One record of each provider."""
+    return [
+        await cache_of(adapter).get_entry("key"),
+        await circuits_of(adapter).get_state("key"),
+        await checkpoints_of(adapter).load_latest("task"),
+        await idempotency_of(adapter).get("key"),
+    ]

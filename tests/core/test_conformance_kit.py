@@ -1,0 +1,186 @@
+"""The conformance kit itself: what an author can get wrong with it is loud."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from goscope.memory import MemoryAdapter
+from goscope.testing import conformance
+from goscope.testing.conformance import (
+    AdapterConformance,
+    BackendConformance,
+    CacheConformance,
+    Conformance,
+    FenceConformance,
+    LockConformance,
+    PrivateBackendConformance,
+)
+from goscope.testing.conformance.adapter import OPTIONS
+
+WRONG_CLAIMS = {
+    "TestAbilityMissing::test_adapter_each_ability_is_claimed_and_complete[checkpoint]": (
+        "CheckpointConformance is inherited, adapter.checkpoint is None"
+    ),
+    "TestAbilityNotClaimed::test_adapter_each_ability_is_claimed_and_complete[cache]": (
+        "adapter.cache is there: inherit CacheConformance too"
+    ),
+    "TestAbilityNotClaimed::test_adapter_each_optional_ability_is_claimed[SupportsWait]": (
+        "offers what WaitConformance tests: inherit it too"
+    ),
+    "TestOptionMissing::test_adapter_each_optional_ability_is_claimed[SupportsInspection]": (
+        "InspectionConformance is inherited, MemoryAdapter(key_prefix='') does not offer it"
+    ),
+    "TestAbilityIncomplete::test_adapter_each_ability_is_claimed_and_complete[cache]": (
+        "adapter.cache lacks the coroutines ['touch']"
+    ),
+    "TestNoLease::test_adapter_lease_and_one_other_are_the_minimum": "adapter.lease is None",
+    "TestNotPersistent::test_adapter_persistence_is_declared_as_it_is": (
+        "PERSISTENT is declared: True, found: False"
+    ),
+    "TestNotPersistent::test_adapter_its_capabilities_are_the_declared_ones": "found: []",
+    "TestUndeclaredCapability::test_adapter_its_capabilities_are_the_declared_ones": (
+        "found: ['DISTRIBUTED']"
+    ),
+    "TestUndeclaredCapability::test_adapter_distributed_locks_are_shared_locks": "SHARED_LOCKS",
+    "TestNotShared::test_shared_adapters_see_one_another_s_writes": "assert None ==",
+    "TestNotShared::test_shared_leases_exclude_across_adapters": "granted twice",
+    "TestNotPrivate::test_private_another_adapter_has_another_store": (
+        "inherit SharedStoreConformance"
+    ),
+    "TestWrongMessage::test_cache_a_stored_none_is_a_hit": "has() takes a stored None for a miss",
+}
+
+
+def run_pytest(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a project of its own, as an author would."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "500"},  # the summary's lines are not to be cut off
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The tests that failed for `wrong_claims`, and the first line of what each said."""
+    source = Path(__file__).with_name("wrong_claims.py")
+    select = " or ".join({claim.partition("::")[2].partition("[")[0] for claim in WRONG_CLAIMS})
+    folder = tmp_path_factory.mktemp("host")
+    (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (folder / "test_wrong.py").write_text(source.read_text())
+    lines = run_pytest(folder, "-rf", "-k", select).stdout.split("\n")
+    failed = [line.removeprefix("FAILED test_wrong.py::") for line in lines if "FAILED" in line]
+    return dict(line.split(" - ", 1) for line in failed)
+
+
+@pytest.mark.parametrize(("claim", "says"), WRONG_CLAIMS.items())
+def test_a_wrong_claim_is_a_failure_that_says_what_is_wrong(
+    failures: dict[str, str], claim: str, says: str
+) -> None:
+    """Never a skip, and never a pass."""
+    assert claim in failures, f"only these failed: {sorted(failures)}"
+    assert says in failures[claim]
+
+
+def test_a_forgotten_open_adapter_is_refused_at_class_creation() -> None:
+    with pytest.raises(TypeError, match="TestMine does not override open_adapter"):
+        type("TestMine", (BackendConformance,), {"capabilities": frozenset()})
+
+
+def test_forgotten_capabilities_are_refused_at_class_creation() -> None:
+    @asynccontextmanager
+    async def open_adapter(
+        self: object, tmp_path: Path, *, key_prefix: str | None = None
+    ) -> AsyncGenerator[MemoryAdapter]:
+        async with MemoryAdapter() as adapter:
+            yield adapter
+
+    with pytest.raises(TypeError, match="TestMine does not declare its capabilities"):
+        type("TestMine", (BackendConformance,), {"open_adapter": open_adapter})
+
+
+def test_a_claim_cannot_be_overridden() -> None:
+    async def test_cache_a_stored_none_is_a_hit(self: object, tmp_path: Path) -> None:
+        """Make it pass."""
+
+    name = test_cache_a_stored_none_is_a_hit.__name__
+    with pytest.raises(TypeError, match=rf"TestMine\.{name} hides .* CacheConformance"):
+        type("TestMine", (CacheConformance,), {name: test_cache_a_stored_none_is_a_hit})
+
+
+def test_a_forgotten_override_fails_a_run_in_which_other_tests_pass(tmp_path: Path) -> None:
+    """pytest would skip an abstract class without a word."""
+    (tmp_path / "test_fine.py").write_text("def test_fine(): pass\n")
+    (tmp_path / "test_forgotten.py").write_text(
+        "from goscope.testing.conformance import BackendConformance\n"
+        "class TestMine(BackendConformance):\n    capabilities = frozenset()\n"
+    )
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    done = run_pytest(tmp_path)
+    assert done.returncode != 0
+    assert "does not override open_adapter" in done.stdout
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_it_runs_whatever_the_host_project_configures(tmp_path: Path, mode: str) -> None:
+    """Loop scopes and modes of the host do not reach into the kit."""
+    source = Path(__file__).parent.parent / "conformance" / "test_memory.py"
+    (tmp_path / "test_mine.py").write_text(source.read_text())
+    (tmp_path / "pyproject.toml").write_text(
+        f'[tool.pytest.ini_options]\nasyncio_mode = "{mode}"\nfilterwarnings = ["error"]\n'
+        'asyncio_default_test_loop_scope = "session"\n'
+        'asyncio_default_fixture_loop_scope = "session"\n'
+    )
+    done = run_pytest(tmp_path, "-k", "delete")
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
+
+
+def test_fences_are_tested_for_the_providers_that_are_claimed() -> None:
+    """A backend without checkpoints need not fence their writes; one with them must."""
+    asked: list[str] = []
+
+    class Metafunc:
+        fixturenames = ("tmp_path", "write")
+
+        def parametrize(self, name: str, values: object, ids: list[str]) -> None:
+            asked.extend(ids)
+
+    class Partial(
+        AdapterConformance, LockConformance, CacheConformance, FenceConformance, abstract=True
+    ):
+        """A cache and leases."""
+
+    Partial().pytest_generate_tests(Metafunc())  # type: ignore[arg-type]  # the part that is used
+    assert asked == ["cache.set", "cache.add", "cache.delete"]
+
+
+def test_the_whole_contract_has_every_part_of_it() -> None:
+    """A part that was written and never combined would test nobody."""
+    parts = [getattr(conformance, name) for name in conformance.__all__]
+    for part in parts:
+        whole = issubclass(BackendConformance, part) or issubclass(PrivateBackendConformance, part)
+        assert whole or part in {option.contract for option in OPTIONS}
+
+
+def test_every_claim_has_a_sentence() -> None:
+    for whole in (BackendConformance, PrivateBackendConformance):
+        for name in dir(whole):
+            if name.startswith("test_"):
+                assert getattr(whole, name).__doc__, f"{name} has no docstring"
+
+
+def test_the_base_class_opens_nothing() -> None:
+    with pytest.raises(NotImplementedError):
+        Conformance().open_adapter(Path())

@@ -1,0 +1,118 @@
+"""Keys, prefixes and patterns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from goscope.backend import (
+    MAX_KEY_LENGTH,
+    check_key,
+    check_pattern,
+    check_prefix,
+    literal_prefix,
+    pattern_regex,
+)
+from goscope.errors import ConfigurationError
+
+KEY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+TRICKY = st.text("aB*?[]%_.\\\n^$", min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize("key", ["a", " ", "\n", "ключ", "🔑", "k" * 512, "🔑" * 512, "*", "%"])
+def test_keys_come_back_as_they_are(key: str) -> None:
+    assert check_key(key) == key
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("", "tag is empty"),
+        ("k" * 513, "tag 'kkk.* 513 characters, at most 512 .* digest"),
+        ("é" * 513, "513 characters"),
+        ("a\0b", r"tag 'a\\x00b' contains a NUL"),
+        ("é\0", "NUL"),
+        ("\ud800", "lone surrogate"),
+        ("a\udfff", "lone surrogate"),
+    ],
+)
+def test_what_is_no_key_is_a_value_error_that_says_why(key: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_key(key, "tag")
+
+
+@pytest.mark.parametrize("key", [None, 1, b"key", ["key"], True])
+def test_other_types_are_a_type_error(key: Any) -> None:
+    with pytest.raises(TypeError, match="tag must be a string"):
+        check_key(key, "tag")
+
+
+@given(KEY)
+def test_every_text_of_up_to_512_characters_is_a_key(text: str) -> None:
+    if len(text) <= MAX_KEY_LENGTH:
+        assert check_key(text) is text
+
+
+@pytest.mark.parametrize("prefix", [None, ""])
+def test_no_prefix_is_the_empty_one(prefix: str | None) -> None:
+    assert check_prefix(prefix) == ""
+
+
+@pytest.mark.parametrize("prefix", ["a:", "shop:", "v1.2-beta_3:", "Cache:", "cache2:"])
+def test_prefixes_come_back_as_they_are(prefix: str) -> None:
+    assert check_prefix(prefix) == prefix
+
+
+@pytest.mark.parametrize(
+    "prefix", ["shop", ":", "a:b:", "a::", "sh op:", "shöp:", "shop:\n", "a*:", "a%:", 5, b"a:"]
+)
+def test_what_is_no_prefix_is_a_configuration_error(prefix: Any) -> None:
+    with pytest.raises(ConfigurationError, match="such as 'shop:'"):
+        check_prefix(prefix)
+
+
+@pytest.mark.parametrize("prefix", ["cache:", "circuit:", "lock:", "lease:"])
+def test_reserved_prefixes_are_a_configuration_error(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="reserved"):
+        check_prefix(prefix)
+
+
+@given(TRICKY, TRICKY)
+def test_a_pattern_matches_what_its_definition_says(pattern: str, text: str) -> None:
+    """Against the definition itself, in the plainest code there is."""
+    assert bool(pattern_regex(pattern).fullmatch(text)) == matches(pattern, text)
+
+
+@given(TRICKY)
+def test_without_a_star_a_pattern_matches_itself_alone(text: str) -> None:
+    pattern = text.replace("*", "")
+    assert pattern_regex(pattern).fullmatch(pattern)
+    assert not pattern_regex(pattern).fullmatch(pattern + "x")
+
+
+@given(TRICKY, TRICKY)
+def test_every_match_begins_with_the_literal_prefix(pattern: str, text: str) -> None:
+    if pattern_regex(pattern).fullmatch(text):
+        assert text.startswith(literal_prefix(pattern))
+
+
+def test_a_pattern_of_many_stars_is_matched_in_no_time() -> None:
+    """A pattern that backtracks without end would hang the event loop."""
+    assert not pattern_regex("*a" * 50 + "*b").fullmatch("a" * 400)
+
+
+@pytest.mark.parametrize("pattern", ["", "a\0*", "*" * 513])
+def test_what_is_no_key_is_no_pattern(pattern: str) -> None:
+    with pytest.raises(ValueError, match="pattern"):
+        check_pattern(pattern)
+
+
+def matches(pattern: str, text: str) -> bool:
+    if not pattern:
+        return not text
+    if pattern[0] == "*":
+        return any(matches(pattern[1:], text[start:]) for start in range(len(text) + 1))
+    return text[:1] == pattern[0] and matches(pattern[1:], text[1:])

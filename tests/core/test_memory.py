@@ -1,0 +1,141 @@
+"""What the contract leaves open, as the backend "memory" does it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from goscope.backend import StoredEntry, StoredResult, path_from_url
+from goscope.errors import CorruptValue
+from goscope.events import CacheCorrupt, Event
+from goscope.memory import MemoryAdapter, MemoryOptions, goscope_backends
+from goscope.providers import CacheStats, Checkpoint
+from goscope.testing import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest_asyncio.fixture
+async def adapter(clock: FakeClock) -> AsyncGenerator[MemoryAdapter]:
+    async with MemoryAdapter(key_prefix="shop:", clock=clock) as adapter:
+        yield adapter
+
+
+@pytest.mark.asyncio
+async def test_text_that_does_not_decode_is_a_miss_and_an_event(adapter: MemoryAdapter) -> None:
+    """In the cache, which may lose anything; each lookup counts as one miss."""
+    events: list[Event] = []
+    adapter.observe(events.append)
+    adapter.cache._entries["shop:cache:bad"] = StoredEntry("{")
+    assert await adapter.cache.get("bad", "default") == "default"
+    assert await adapter.cache.get_many(["bad"]) == {}
+    assert await adapter.cache.stats() == CacheStats(entries=1, hits=0, misses=2)
+    assert await adapter.cache.get_entry("bad") is None
+    assert [event.key for event in events] == ["bad"] * 3
+    assert all(isinstance(event, CacheCorrupt) and event.reason for event in events)
+    adapter.observe(None)
+    await adapter.cache.get("bad")
+    assert len(events) == 3
+
+
+@pytest.mark.asyncio
+async def test_a_corrupt_counter_is_an_error_and_is_left_alone(adapter: MemoryAdapter) -> None:
+    adapter.cache._entries["shop:cache:bad"] = StoredEntry("{")
+    with pytest.raises(CorruptValue, match="'bad'"):
+        await adapter.cache.increment("bad")
+    assert adapter.cache._entries["shop:cache:bad"].text == "{"
+
+
+@pytest.mark.asyncio
+async def test_a_corrupt_result_is_an_error(adapter: MemoryAdapter) -> None:
+    """A miss would run the call a second time."""
+    adapter.idempotency._results["shop:bad"] = StoredResult("{", None)
+    with pytest.raises(CorruptValue, match="'bad'"):
+        await adapter.idempotency.get("bad")
+    assert await adapter.idempotency.delete("bad"), "it must be possible to delete it"
+
+
+@pytest.mark.asyncio
+async def test_a_corrupt_checkpoint_is_an_error(adapter: MemoryAdapter) -> None:
+    """A miss would start the task over."""
+    store = adapter.checkpoint
+    await store.save(Checkpoint(id="id", task_id="task", sequence=1, timestamp=0, data=1))
+    (row,) = store._tasks["shop:task"]
+    store._tasks["shop:task"] = [row._replace(text="{")]
+    store._by_id["shop:id"] = row._replace(text="{")
+    for reading in (store.load("id"), store.load_latest("task"), store.list("task")):
+        with pytest.raises(CorruptValue, match="'task'"):
+            await reading
+    await store.delete_all("task")
+    assert await store.load_latest("task") is None
+
+
+@pytest.mark.asyncio
+async def test_prune_counts_what_it_removes(adapter: MemoryAdapter, clock: FakeClock) -> None:
+    for number in range(3):
+        await adapter.cache.set(f"key{number}", number, "1s")
+    await clock.advance("1s")
+    assert await adapter.cache.prune() == 3
+
+
+@pytest.mark.asyncio
+async def test_what_expired_does_not_pile_up(adapter: MemoryAdapter, clock: FakeClock) -> None:
+    """A program that never prunes must not grow without end, in any of the three tables."""
+    for number in range(10_000):
+        await adapter.cache.set(f"key{number}", number, "1s")
+        await adapter.idempotency.set(f"key{number}", number, "1s")
+        assert await adapter.lease.acquire(f"key{number}", "1s")
+        if number % 500 == 0:
+            await clock.advance("25h")
+    assert len(adapter.cache._entries) < 3_000
+    assert len(adapter.idempotency._results) < 3_000
+    assert len(adapter.lease.grants.by_key) < 3_000
+
+
+@pytest.mark.asyncio
+async def test_a_lease_that_expired_within_a_day_still_fences(
+    adapter: MemoryAdapter, clock: FakeClock
+) -> None:
+    """The sweep that forgets old leases leaves those alone whose holder may yet write."""
+    handle = await adapter.lease.acquire("mine", "1s")
+    await clock.advance("23h")
+    for number in range(3_000):
+        await adapter.lease.acquire(f"key{number}", "1s")
+    await adapter.cache.set("key", 1, fence=handle)
+    assert await adapter.cache.get("key") == 1
+
+
+def test_the_module_is_its_own_plugin() -> None:
+    (backend,) = goscope_backends()
+    assert (backend.name, backend.schemes) == ("memory", ("memory",))
+    opened = backend.open(MemoryOptions(key_prefix="shop:", default_lock_ttl="5s"))
+    assert isinstance(opened, MemoryAdapter)
+    assert not opened.is_connected
+    assert opened.context.default_lock_ttl_ms == 5_000
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///app.db", "app.db"),
+        ("sqlite:////srv/app.db", "/srv/app.db"),
+        ("sqlite:///:memory:", ":memory:"),
+        ("sqlite:///my%20app.db?locks=shared", "my app.db"),
+    ],
+)
+def test_a_path_is_read_from_a_url(url: str, path: str) -> None:
+    assert path_from_url(urlsplit(url)) == {"path": path}
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://app.db", "sqlite://host/app.db", "sqlite://", "sqlite:///"]
+)
+def test_a_url_that_names_a_host_or_no_file_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"host|no file"):
+        path_from_url(urlsplit(url))

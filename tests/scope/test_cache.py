@@ -1,0 +1,472 @@
+"""``gs.cache``: the provider's methods with strict durations, and computing a value once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from goscope import MISSING, CorruptValue, Scope, SerializationError
+from goscope.events import CacheHit, CacheMiss, CacheRefreshed, CacheRefreshFailed
+from goscope.memory import Grants, MemoryAdapter, MemoryCacheProvider
+from goscope.testing import record_events
+
+from .support import Gate, Store, turns, until
+
+pytestmark = pytest.mark.asyncio
+
+
+@dataclass
+class User:
+    name: str
+
+
+class Source:
+    """A factory that counts: every value is a new one."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    async def __call__(self) -> Any:
+        self.made += 1
+        return {"made": self.made}
+
+
+async def fail() -> Any:
+    raise ZeroDivisionError
+
+
+# --- the provider's methods ------------------------------------------------------------------
+
+
+async def test_the_methods_reach_the_store(gs: Scope, other: Scope) -> None:
+    cache, seen = gs.cache, other.cache
+    await cache.set("one", 1, "5m", tags=["numbers"])
+    assert await seen.get("one") == 1
+    assert await seen.get("none", MISSING) is MISSING
+    assert await cache.add("one", 2) is False
+    assert await cache.add("two", 2, "5m") is True
+    await cache.set_many({"three": 3, "four": 4}, "5m")
+    assert await seen.get_many(["three", "four", "five"]) == {"three": 3, "four": 4}
+    assert await seen.keys("t*") == ["three", "two"]
+    assert [key async for key in seen.scan("f*")] == ["four"]
+    assert await cache.increment("hits", 2, "5m") == 2
+    assert await cache.touch("two", None) is True
+    entry = await seen.get_entry("two")
+    assert entry is not None
+    assert entry.expires_at is None
+    assert await cache.delete_tag("numbers") == 1
+    assert await cache.has("one") is False
+    assert await cache.delete("two") is True
+    assert await cache.delete_many(["three", "nine"]) == 1
+    assert (await cache.stats()).entries == 2
+    await cache.clear("h*")
+    assert await seen.keys() == ["four"]
+
+
+async def test_prune_removes_what_has_expired(store: Store, gs: Scope) -> None:
+    await gs.cache.set("one", 1, "1s")
+    store.clock.step_wall("2s")
+    assert await gs.cache.prune() == 1
+
+
+CALLS: dict[str, Callable[[Any, Any], Awaitable[object]]] = {
+    "set": lambda cache, ttl: cache.set("key", 1, ttl),
+    "set, stale": lambda cache, ttl: cache.set("key", 1, "5m", stale=ttl),
+    "add": lambda cache, ttl: cache.add("key", 1, ttl),
+    "set_many": lambda cache, ttl: cache.set_many({"key": 1}, ttl),
+    "touch": lambda cache, ttl: cache.touch("key", ttl),
+    "increment": lambda cache, ttl: cache.increment("key", 1, ttl),
+    "get_or_set": lambda cache, ttl: cache.get_or_set("key", Source(), ttl=ttl),
+    "get_or_set, stale": lambda cache, ttl: cache.get_or_set("key", Source(), ttl="5m", stale=ttl),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+async def test_a_bare_number_is_no_duration(
+    gs: Scope, call: Callable[[Any, Any], Awaitable[object]]
+) -> None:
+    with pytest.raises(TypeError, match=r"'300s' .* or '300ms'"):
+        await call(gs.cache, 300)
+    assert await gs.cache.keys() == []
+
+
+# --- get_or_set ------------------------------------------------------------------------------
+
+
+async def test_a_missing_value_is_computed_and_kept(store: Store, gs: Scope) -> None:
+    source = Source()
+    for _ in range(2):
+        assert await gs.cache.get_or_set("key", source, ttl="5m") == {"made": 1}
+    store.clock.step_wall("6m")
+    assert await gs.cache.get_or_set("key", source, ttl="5m") == {"made": 2}
+
+
+async def test_a_stored_none_is_a_hit(gs: Scope) -> None:
+    calls = 0
+
+    async def nothing() -> Any:
+        nonlocal calls
+        calls += 1
+
+    assert await gs.cache.get_or_set("key", nothing) is None
+    assert await gs.cache.get_or_set("key", nothing) is None
+    assert calls == 1
+
+
+async def test_one_computation_serves_all_who_came_meanwhile(gs: Scope) -> None:
+    gate = Gate()
+    callers = [
+        asyncio.create_task(gs.cache.get_or_set("key", lambda: gate.passing(7))) for _ in range(20)
+    ]
+    await gate.arrival()
+    await turns()
+    gate.open()
+    assert await asyncio.gather(*callers) == [7] * 20
+    assert gate.entered == 1
+
+
+async def test_other_keys_are_computed_meanwhile(gs: Scope) -> None:
+    gate = Gate()
+    slow = asyncio.create_task(gs.cache.get_or_set("slow", gate.passing))
+    await gate.arrival()
+    assert await gs.cache.get_or_set("quick", Source()) == {"made": 1}
+    gate.open()
+    await slow
+
+
+async def test_one_computation_serves_other_processes_too(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    gate, source = Gate(), Source()
+    leader = asyncio.create_task(gs.cache.get_or_set("key", lambda: gate.passing(7)))
+    await gate.arrival()
+    follower = asyncio.create_task(other.cache.get_or_set("key", source))
+    await store.settle()
+    await store.pass_time("15s")  # more than a lease: it is renewed
+    assert not follower.done()
+    gate.open()
+    assert await leader == 7
+    await store.pass_time("1s")
+    assert await follower == 7
+    assert source.made == 0
+
+
+class LateEntries(MemoryCacheProvider):
+    """Another process stores the value just after it was first looked for."""
+
+    async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:
+        value = await super().get(key, default, type=type)
+        await self.add(key, "meanwhile")
+        return value
+
+
+async def test_a_value_stored_between_look_and_grant_is_not_computed() -> None:
+    adapter = MemoryAdapter()
+    adapter.cache = LateEntries(adapter.context, Grants())
+    async with Scope(persistence=adapter) as gs:
+        assert await gs.cache.get_or_set("key", fail) == "meanwhile"
+
+
+async def test_a_value_set_by_hand_ends_the_wait(store: Store, gs: Scope, other: Scope) -> None:
+    gate, source = Gate(), Source()
+    leader = asyncio.create_task(gs.cache.get_or_set("key", gate.passing))
+    await gate.arrival()
+    follower = asyncio.create_task(other.cache.get_or_set("key", source))
+    await store.settle()
+    await other.cache.set("key", "by hand")
+    await store.pass_time("1s")
+    assert await follower == "by hand"
+    gate.open()
+    await leader
+
+
+async def test_everyone_gets_a_copy_of_its_own(gs: Scope) -> None:
+    made = {"list": [1]}
+
+    async def factory() -> dict[str, list[int]]:
+        await turns()
+        return made
+
+    one, two = await asyncio.gather(
+        gs.cache.get_or_set("key", factory), gs.cache.get_or_set("key", factory)
+    )
+    three = await gs.cache.get_or_set("key", factory)
+    one["list"].append(2)
+    two["list"].append(3)
+    assert made == three == await gs.cache.get("key") == {"list": [1]}
+
+
+async def test_a_miss_and_a_hit_are_the_same_value(gs: Scope) -> None:
+    """What JSON changes, it changes for the one who computed it too."""
+
+    async def factory() -> Any:
+        return (1, 2)
+
+    assert await gs.cache.get_or_set("key", factory) == [1, 2]
+    assert await gs.cache.get_or_set("key", factory) == [1, 2]
+    assert await gs.cache.get_or_set("other", factory, type=tuple[int, int]) == (1, 2)
+
+
+async def test_the_type_is_built_for_who_computes_who_waits_and_who_finds(gs: Scope) -> None:
+    async def factory() -> User:
+        await turns()
+        return User("ada")
+
+    def call() -> Awaitable[User]:
+        return gs.cache.get_or_set("key", factory, type=User)
+
+    assert [*await asyncio.gather(call(), call()), await call()] == [User("ada")] * 3
+
+
+async def test_a_value_that_does_not_fit_the_type_is_an_error_for_the_one_who_computed(
+    gs: Scope,
+) -> None:
+    async def factory() -> Any:
+        return {"surname": "lovelace"}
+
+    with pytest.raises(CorruptValue, match="key"):
+        await gs.cache.get_or_set("key", factory, type=User)
+
+
+async def test_a_stored_value_that_does_not_fit_the_type_is_computed_anew(gs: Scope) -> None:
+    """As after a deployment that gave the type another field."""
+    await gs.cache.set("key", {"surname": "lovelace"})
+
+    async def factory() -> User:
+        return User("ada")
+
+    assert await gs.cache.get_or_set("key", factory, type=User) == User("ada")
+    assert await gs.cache.get("key") == {"name": "ada"}
+
+
+async def test_a_value_json_cannot_carry_is_refused(gs: Scope) -> None:
+    async def factory() -> object:
+        return object()
+
+    with pytest.raises(SerializationError):
+        await gs.cache.get_or_set("key", factory)
+    assert not await gs.cache.has("key")
+
+
+async def test_the_leaders_error_is_everyones_in_its_process_and_is_not_kept(gs: Scope) -> None:
+    gate = Gate()
+
+    async def failing() -> None:
+        await gate.passing()
+        await fail()
+
+    callers = [asyncio.create_task(gs.cache.get_or_set("key", failing)) for _ in range(5)]
+    await gate.arrival()
+    gate.open()
+    results = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(result) for result in results] == [ZeroDivisionError] * 5
+    assert gate.entered == 1
+    assert await gs.cache.get_or_set("key", Source()) == {"made": 1}
+
+
+async def test_a_cancelled_leader_is_replaced_by_one_who_waits(gs: Scope) -> None:
+    gate = Gate()
+    leader = asyncio.create_task(gs.cache.get_or_set("key", gate.passing))
+    await gate.arrival()
+    source = Source()
+    followers = [asyncio.create_task(gs.cache.get_or_set("key", source)) for _ in range(5)]
+    await turns()
+    leader.cancel()
+    assert await asyncio.gather(*followers) == [{"made": 1}] * 5
+    assert leader.cancelled()
+
+
+async def test_a_cancelled_waiter_disturbs_nobody(gs: Scope) -> None:
+    gate = Gate()
+    leader, waiter = (
+        asyncio.create_task(gs.cache.get_or_set("key", lambda: gate.passing(7))) for _ in range(2)
+    )
+    await gate.arrival()
+    await turns()
+    waiter.cancel()
+    await asyncio.wait([waiter])
+    gate.open()
+    assert await leader == 7
+
+
+async def test_a_failing_leader_is_replaced_in_another_process(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    gate = Gate()
+
+    async def failing() -> None:
+        await gate.passing()
+        await fail()
+
+    leader = asyncio.create_task(gs.cache.get_or_set("key", failing))
+    await gate.arrival()
+    follower = asyncio.create_task(other.cache.get_or_set("key", Source()))
+    await store.settle()
+    gate.open()
+    with pytest.raises(ZeroDivisionError):
+        await leader
+    await store.pass_time("1s")
+    assert await follower == {"made": 1}
+
+
+async def test_a_leader_that_lost_its_lease_returns_its_value_unstored(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    gate = Gate()
+    with record_events(gs) as events:
+        leader = asyncio.create_task(gs.cache.get_or_set("key", lambda: gate.passing("late")))
+        await gate.arrival()
+        leases = gs.persistence.lease
+        assert leases is not None
+        await leases.force_release("cache:key")
+        assert await other.cache.get_or_set("key", Source()) == {"made": 1}
+        await store.pass_time("20s")
+        assert not leader.done(), "the factory is not cancelled"
+        gate.open()
+        assert await leader == "late"
+    assert await gs.cache.get("key") == {"made": 1}
+    (refreshed,) = (event for event in events if isinstance(event, CacheRefreshed))
+    assert refreshed.stored is False
+
+
+async def test_tags_and_ttl_go_with_the_value(gs: Scope) -> None:
+    await gs.cache.get_or_set("key", Source(), ttl="5m", tags=["numbers"])
+    entry = await gs.cache.get_entry("key")
+    assert entry is not None
+    assert entry.expires_at is not None
+    assert await gs.cache.delete_tag("numbers") == 1
+
+
+async def test_it_does_not_wait_for_a_users_lock_of_the_same_name(gs: Scope) -> None:
+    async with gs.lock("cache:key"), gs.lock("key"):
+        assert await gs.cache.get_or_set("key", Source()) == {"made": 1}
+
+
+# --- stale values ----------------------------------------------------------------------------
+
+
+async def kept_stale(store: Store, gs: Scope, source: Source) -> None:
+    """A value that has expired and may be served for an hour more."""
+    await gs.cache.get_or_set("key", source, ttl="5m", stale="1h")
+    store.clock.step_wall("6m")
+
+
+async def test_a_stale_value_is_served_while_one_caller_refreshes(store: Store, gs: Scope) -> None:
+    source, gate = Source(), Gate()
+    await kept_stale(store, gs, source)
+
+    async def refresh() -> Any:
+        await gate.passing()
+        return await source()
+
+    for _ in range(5):
+        value = await gs.cache.get_or_set("key", refresh, ttl="5m", stale="1h")
+        assert value == {"made": 1}
+    await gate.arrival()
+    refreshing = [task for task in asyncio.all_tasks() if "Cache._refresh" in repr(task)]
+    assert len(refreshing) == 1
+    gate.open()
+    await until(lambda: source.made == 2)
+    await store.settle()
+    assert gate.entered == 1
+    assert await gs.cache.get("key") == {"made": 2}
+
+
+async def test_one_process_refreshes_for_all(store: Store, gs: Scope, other: Scope) -> None:
+    source, gate = Source(), Gate()
+    await kept_stale(store, gs, source)
+    assert await gs.cache.get_or_set("key", gate.passing, ttl="5m", stale="1h") == {"made": 1}
+    await gate.arrival()
+    assert await other.cache.get_or_set("key", source, ttl="5m", stale="1h") == {"made": 1}
+    await store.settle()
+    assert source.made == 1
+    gate.open()
+    await store.settle()
+
+
+async def test_past_its_stale_time_a_value_is_computed_in_front_of_the_caller(
+    store: Store, gs: Scope
+) -> None:
+    source = Source()
+    await kept_stale(store, gs, source)
+    store.clock.step_wall("1h")
+    assert await gs.cache.get_or_set("key", source, ttl="5m", stale="1h") == {"made": 2}
+
+
+async def test_get_does_not_serve_stale_values(store: Store, gs: Scope) -> None:
+    await kept_stale(store, gs, Source())
+    assert await gs.cache.get("key") is None
+
+
+async def test_a_failed_refresh_is_told_and_tried_again(store: Store, gs: Scope) -> None:
+    source = Source()
+    await kept_stale(store, gs, source)
+    with record_events(gs) as events:
+        for _ in range(2):
+            value = await gs.cache.get_or_set("key", fail, ttl="5m", stale="1h")
+            assert value == {"made": 1}
+            await until(lambda: isinstance(events[-1], CacheRefreshFailed))
+    failures = [event for event in events if isinstance(event, CacheRefreshFailed)]
+    assert [event.error for event in failures] == ["ZeroDivisionError()"] * 2
+
+
+async def test_closing_ends_a_refresh_and_a_later_one_is_not_kept_from_running(
+    store: Store,
+) -> None:
+    source, gate = Source(), Gate()
+    gs = store.scope()
+    async with gs:
+        await kept_stale(store, gs, source)
+        await gs.cache.get_or_set("key", gate.passing, ttl="5m", stale="1h")
+        # Closed before the refresh has made a single step.
+    assert gate.running == 0
+    async with gs:
+        await gs.cache.get_or_set("key", source, ttl="5m", stale="1h")
+        await until(lambda: source.made == 2)
+        await store.settle()
+
+
+async def test_stale_needs_a_ttl(gs: Scope) -> None:
+    with pytest.raises(ValueError, match="stale needs a ttl"):
+        await gs.cache.get_or_set("key", Source(), stale="1h")
+
+
+# --- events ----------------------------------------------------------------------------------
+
+
+async def test_lookups_tell_hit_miss_stale_and_refreshed(store: Store, gs: Scope) -> None:
+    source = Source()
+    with record_events(gs) as events:
+        await gs.cache.get("key")
+        await kept_stale(store, gs, source)
+        await gs.cache.get_or_set("key", source, ttl="5m", stale="1h")
+        await until(lambda: source.made == 2)
+        await store.settle()
+        await gs.cache.get("key")
+    assert [event.key for event in events] == ["key"] * 6
+    told = [(type(event), getattr(event, "stale", None)) for event in events]
+    assert told == [
+        (CacheMiss, None),
+        (CacheMiss, None),
+        (CacheRefreshed, None),
+        (CacheHit, True),
+        (CacheRefreshed, None),
+        (CacheHit, False),
+    ]
+
+
+async def test_the_duration_of_a_refreshed_value_is_its_computation(
+    store: Store, gs: Scope
+) -> None:
+    gate = Gate()
+    with record_events(gs) as events:
+        caller = asyncio.create_task(gs.cache.get_or_set("key", gate.passing))
+        await gate.arrival()
+        await store.pass_time("2s")
+        gate.open()
+        await caller
+    assert [event.duration_ms for event in events if isinstance(event, CacheRefreshed)] == [2000]

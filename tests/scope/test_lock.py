@@ -1,0 +1,310 @@
+"""``gs.lock`` and ``gs.try_lock``: who gets it, who waits, what a cancellation leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from goscope import LockTimeout, Scope
+
+from .support import Gate, Store, turns, until
+
+pytestmark = pytest.mark.asyncio
+
+
+async def is_free(gs: Scope, key: str) -> bool:
+    """Whether the lock can be taken, by a scope that keeps no queue of its own for it."""
+    handle = await gs.try_lock(key)
+    if handle is not None:
+        await handle.release()
+    return handle is not None
+
+
+async def test_the_body_runs_alone(gs: Scope) -> None:
+    gate = Gate()
+
+    async def enter() -> None:
+        async with gs.lock("door"):
+            await gate.passing()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(enter())
+        await gate.arrival()
+        await turns()
+        gate.open()
+    assert gate.entered == 5
+    assert gate.most_running == 1
+
+
+async def test_it_is_free_after_the_block_and_after_an_error_in_it(gs: Scope, other: Scope) -> None:
+    async with gs.lock("door"):
+        assert not await is_free(other, "door")
+    assert await is_free(other, "door")
+    with pytest.raises(ZeroDivisionError):
+        async with gs.lock("door"):
+            _ = 1 / 0
+    assert await is_free(other, "door")
+
+
+async def test_different_keys_do_not_wait_for_each_other(gs: Scope) -> None:
+    async with gs.lock("one"), gs.lock("two", wait=0):
+        pass
+
+
+async def test_it_is_given_first_come_first_served(gs: Scope) -> None:
+    order: list[int] = []
+
+    async def enter(number: int) -> None:
+        async with gs.lock("door"):
+            order.append(number)
+
+    async with asyncio.TaskGroup() as group, gs.lock("door"):
+        for number in range(8):
+            group.create_task(enter(number))
+            await turns(3)
+    assert order == list(range(8))
+
+
+async def test_who_tries_once_does_not_jump_the_queue(gs: Scope) -> None:
+    """The lock is free for a moment while the first in the queue is waking up."""
+    handle = await gs.lock("door").acquire()
+    waiting = asyncio.create_task(gs.lock("door").acquire())
+    await turns()
+    await handle.release()
+    assert await gs.try_lock("door") is None
+    await (await waiting).release()
+
+
+async def test_wait_0_tries_once(gs: Scope, other: Scope) -> None:
+    async with gs.lock("door"):
+        with pytest.raises(LockTimeout):
+            await other.lock("door", wait=0).acquire()
+    async with other.lock("door", wait=0):
+        pass
+
+
+async def test_a_timeout_names_key_and_holder(store: Store, gs: Scope, other: Scope) -> None:
+    async with gs.lock("door") as handle:
+        await store.pass_time("2s")
+        waiting = asyncio.create_task(other.lock("door", wait="3s").acquire())
+        await store.settle()
+        await store.pass_time("2900ms")
+        assert not waiting.done()
+        await store.pass_time("200ms")
+        with pytest.raises(LockTimeout, match=r"lock 'door' was not free within 3.* s") as caught:
+            await waiting
+    error = caught.value
+    assert error.key == "door"
+    assert error.holder is not None
+    assert error.holder.owner == handle.owner
+    assert error.age_ms == 5000 + error.waited_ms - 3000
+    assert handle.owner in str(error)
+    assert isinstance(error, TimeoutError)
+
+
+async def test_who_waits_in_the_queue_times_out_too(store: Store, gs: Scope) -> None:
+    async with gs.lock("door"):
+        patient = asyncio.create_task(gs.lock("door").acquire())
+        await store.settle()
+        waiting = asyncio.create_task(gs.lock("door", wait="1s").acquire())
+        await store.settle()
+        await store.pass_time("1100ms")
+        with pytest.raises(LockTimeout):
+            await waiting
+    await (await patient).release()
+
+
+async def test_waiting_ends_with_the_release(gs: Scope) -> None:
+    """No time passes: nobody polls for what its own process releases."""
+    handle = await gs.lock("door").acquire()
+    waiting = asyncio.create_task(gs.lock("door").acquire())
+    await turns()
+    await handle.release()
+    await (await waiting).release()
+
+
+async def test_a_lock_released_by_another_scope_is_found(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    handle = await gs.lock("door").acquire()
+    waiting = asyncio.create_task(other.lock("door").acquire())
+    await store.settle()
+    await handle.release()
+    await store.pass_time("60ms")
+    await until(waiting.done)
+    await (await waiting).release()
+
+
+async def test_it_is_renewed_while_the_body_runs(store: Store, gs: Scope, other: Scope) -> None:
+    async with gs.lock("door", ttl="9s"):
+        for _ in range(4):
+            await store.pass_time("7s")
+            assert not await is_free(other, "door")
+
+
+async def test_acquired_by_hand_it_is_not_renewed(store: Store, gs: Scope, other: Scope) -> None:
+    handle = await gs.lock("door", ttl="9s").acquire()
+    await store.pass_time("8s")
+    assert not await is_free(other, "door")
+    await store.pass_time("2s")
+    assert handle.lost
+    assert await is_free(other, "door")
+
+
+async def test_without_a_ttl_it_runs_for_the_default_of_the_adapter(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    await gs.lock("door").acquire()
+    assert await gs.try_lock("gate") is not None
+    await store.pass_time("29s")
+    assert not await is_free(other, "door")
+    assert not await is_free(other, "gate")
+    await store.pass_time("2s")
+    assert await is_free(other, "door")
+    assert await is_free(other, "gate")
+
+
+async def test_try_lock_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:
+    handle = await gs.try_lock("door", ttl="5s")
+    assert handle is not None
+    assert handle.key == "door"
+    assert await gs.try_lock("door") is None
+    assert await other.try_lock("door") is None
+    await handle.release()
+    assert await is_free(other, "door")
+
+
+async def test_one_lock_object_serves_many_tasks(gs: Scope) -> None:
+    lock = gs.lock("door")
+    gate = Gate()
+    owners: list[str] = []
+
+    async def enter() -> None:
+        async with lock as handle:
+            owners.append(handle.owner)
+            await gate.passing()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(enter())
+        await gate.arrival()
+        gate.open()
+    assert gate.most_running == 1
+    assert len(set(owners)) == 3
+
+
+async def test_one_lock_object_can_be_entered_again_after_it_was_left(gs: Scope) -> None:
+    lock = gs.lock("door")
+    for _ in range(2):
+        async with lock:
+            pass
+
+
+async def test_entering_twice_in_one_task_is_refused_instead_of_waiting_for_ever(
+    gs: Scope,
+) -> None:
+    lock = gs.lock("door")
+    async with lock:
+        with pytest.raises(RuntimeError, match="holds lock 'door' already"):
+            await lock.__aenter__()
+
+
+async def test_the_token_grows(gs: Scope, other: Scope) -> None:
+    tokens: list[int] = []
+    for scope in (gs, other, gs):
+        async with scope.lock("door") as handle:
+            assert handle.fencing_token is not None
+            tokens.append(handle.fencing_token)
+    assert tokens == sorted(set(tokens))
+
+
+async def test_cancelled_in_the_queue_it_leaves_no_place_behind(gs: Scope, other: Scope) -> None:
+    handle = await gs.lock("door").acquire()
+    first, second, third = (asyncio.create_task(gs.lock("door").acquire()) for _ in range(3))
+    await turns()
+    second.cancel()
+    await turns()
+    assert second.cancelled()
+    first.cancel()
+    await turns()
+    await handle.release()
+    await (await third).release()
+    assert await is_free(gs, "door")
+    assert await is_free(other, "door")
+
+
+@pytest.mark.parametrize("steps", range(14))
+async def test_cancelled_at_any_await_it_leaves_no_lock_behind(
+    gs: Scope, other: Scope, steps: int
+) -> None:
+    """Before, during and after the grant, in the body and in the release."""
+
+    async def enter() -> None:
+        async with gs.lock("door"):
+            await turns(2)
+
+    async with gs.lock("door"):
+        task = asyncio.create_task(enter())
+        await turns()
+    await turns(steps)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled() or task.exception() is None
+    assert await is_free(gs, "door")
+    assert await is_free(other, "door")
+
+
+@pytest.mark.parametrize("milliseconds", [0, 0.2, 0.5, 1, 2, 4])
+async def test_cancelled_at_any_time_it_leaves_no_lock_behind(
+    gs: Scope, other: Scope, milliseconds: float
+) -> None:
+    """As above, while a thread is at work."""
+
+    async def enter() -> None:
+        async with gs.lock("door"):
+            await asyncio.sleep(0.001)
+
+    task = asyncio.create_task(enter())
+    await asyncio.sleep(milliseconds / 1000)
+    task.cancel()
+    await asyncio.wait([task])
+    assert await is_free(gs, "door")
+    assert await is_free(other, "door")
+
+
+async def test_a_release_is_not_interrupted_by_a_cancellation(gs: Scope, other: Scope) -> None:
+    leaving = asyncio.Event()
+
+    async def enter() -> None:
+        async with gs.lock("door"):
+            leaving.set()
+
+    task = asyncio.create_task(enter())
+    await leaving.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert await is_free(other, "door")
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ({"ttl": 30}, TypeError),
+        ({"ttl": "0s"}, ValueError),
+        ({"wait": 5}, TypeError),
+        ({"wait": True}, ValueError),
+        ({"wait": "-1s"}, ValueError),
+    ],
+)
+async def test_options_that_do_not_fit_are_refused_at_the_call(
+    gs: Scope, option: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        gs.lock("door", **option)  # type: ignore[arg-type]  # wrong on purpose
+
+
+async def test_a_key_that_is_none_is_refused_at_the_call(gs: Scope) -> None:
+    with pytest.raises(ValueError, match="key is empty"):
+        gs.lock("")

@@ -1,0 +1,169 @@
+"""Observers of one scope: what they get, and how little they can break."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from typing import Any
+
+import pytest
+
+from goscope import ConfigurationError, Scope
+from goscope.events import (
+    CacheCorrupt,
+    CacheMiss,
+    Event,
+    LockAcquired,
+    LockReleased,
+    LockWaited,
+    Observer,
+)
+from goscope.memory import MemoryAdapter, MemoryCacheProvider
+from goscope.testing import record_events
+
+from .support import Store
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_an_observer_gets_frozen_records(store: Store) -> None:
+    events: list[Event] = []
+    async with store.scope(observers=[events.append]) as gs:
+        await gs.cache.get("key")
+    assert events == [CacheMiss(key="key")]
+    with pytest.raises(AttributeError):
+        setattr(events[0], "key", "other")  # noqa: B010  # a type checker refuses the plain form
+
+
+async def test_all_observers_are_told_in_their_order(store: Store) -> None:
+    order: list[str] = []
+
+    def observer(name: str) -> Observer:
+        return lambda event: order.append(name)
+
+    observers = [observer(name) for name in "abc"]
+    async with store.scope(observers=observers) as gs:
+        await gs.cache.get("key")
+    assert order == ["a", "b", "c"]
+
+
+async def test_one_that_raises_is_logged_once_and_breaks_nothing(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    events: list[Event] = []
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("out of order")
+
+    async with store.scope(observers=[broken, events.append]) as gs:
+        with caplog.at_level(logging.ERROR, "goscope"):
+            for _ in range(3):
+                await gs.cache.get("key")
+    assert len(events) == 3
+    (record,) = caplog.records
+    assert "broken" in record.getMessage()
+    assert record.exc_info is not None
+
+
+async def test_the_result_of_an_observer_is_ignored(store: Store) -> None:
+    async with store.scope(observers=[str]) as gs:
+        assert await gs.cache.get("key", "default") == "default"
+
+
+class Asynchronous:
+    async def __call__(self, event: Event) -> None: ...
+
+    async def method(self, event: Event) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "observer",
+    [
+        Asynchronous(),
+        Asynchronous().method,
+        functools.partial(Asynchronous.method, Asynchronous()),
+        "no function",
+    ],
+    ids=["object", "method", "partial", "string"],
+)
+async def test_an_asynchronous_observer_is_refused(observer: Any) -> None:
+    with pytest.raises(ConfigurationError, match="must be a plain function"):
+        Scope(backend="memory", observers=[observer])
+
+
+async def test_locks_tell_acquired_waited_and_released(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    with record_events(gs) as events, record_events(other) as others:
+        async with gs.lock("door") as handle:
+            await store.pass_time("2s")
+            assert await other.try_lock("door") is None
+            with pytest.raises(TimeoutError):
+                await other.lock("door", wait=0).acquire()
+    assert events == [
+        LockAcquired(key="door", owner=handle.owner, fencing_token=handle.fencing_token),
+        LockReleased(key="door", duration_ms=2000),
+    ]
+    assert others == [LockWaited(key="door")]
+
+
+async def test_the_duration_of_an_acquired_lock_is_the_wait(store: Store, gs: Scope) -> None:
+    first = await gs.lock("door", ttl="2s").acquire()
+    with record_events(gs) as events:
+        lock = gs.lock("door", wait="10s")
+
+        async def enter() -> None:
+            async with lock:
+                pass
+
+        waiting = asyncio.create_task(enter())
+        await store.settle()
+        await store.pass_time("3s")
+        await waiting
+    assert first.lost
+    assert isinstance(events[0], LockAcquired)
+    assert 2000 <= events[0].duration_ms <= 2500
+
+
+async def test_try_lock_tells_what_it_took(gs: Scope) -> None:
+    with record_events(gs) as events:
+        handle = await gs.try_lock("door")
+        assert handle is not None
+        await handle.release()
+    assert [type(event) for event in events] == [LockAcquired]
+
+
+async def test_what_only_the_adapter_sees_is_told_too() -> None:
+    adapter = MemoryAdapter()
+    async with Scope(persistence=adapter) as gs:
+        await gs.cache.set("key", 1)
+        assert isinstance(adapter.cache, MemoryCacheProvider)
+        entries = adapter.cache._entries
+        entries["cache:key"] = entries["cache:key"]._replace(text="{")
+        with record_events(gs) as events:
+            assert await gs.cache.get("key") is None
+    assert [type(event) for event in events] == [CacheCorrupt, CacheMiss]
+    assert adapter.context.emit is None, "a closed scope observes nothing"
+
+
+# --- record_events ---------------------------------------------------------------------------
+
+
+async def test_recording_ends_with_its_block(gs: Scope) -> None:
+    with record_events(gs) as outer:
+        with record_events(gs) as inner:
+            await gs.cache.get("one")
+        await gs.cache.get("two")
+    await gs.cache.get("three")
+    assert [event.key for event in inner] == ["one"]
+    assert [event.key for event in outer] == ["one", "two"]
+    assert gs._observers.active is False
+
+
+async def test_recording_may_begin_before_the_scope_is_open() -> None:
+    gs = Scope(backend="memory")
+    with record_events(gs) as events:
+        async with gs:
+            await gs.cache.get("key")
+    assert [event.key for event in events] == ["key"]

@@ -1,0 +1,553 @@
+"""``gs.run`` and ``@gs.resumable``: going on where it stopped, and one owner at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from goscope import (
+    Checkpoint,
+    ConfigurationError,
+    CorruptValue,
+    LeaseLost,
+    Progress,
+    Scope,
+    SerializationError,
+    Task,
+    TaskAlreadyRunning,
+)
+from goscope.events import CheckpointResumed, CheckpointSaved, TaskCompleted
+from goscope.testing import record_events
+
+from .support import Gate, Store, turns, until, watchers
+
+pytestmark = pytest.mark.asyncio
+
+
+@dataclass
+class State:
+    done: int
+
+
+class Stop(Exception):
+    """Ends a task on its way."""
+
+
+async def saved(gs: Scope, task_id: str = "etl") -> Sequence[Checkpoint]:
+    checkpoints = gs.persistence.checkpoint
+    assert checkpoints is not None
+    return await checkpoints.list(task_id)
+
+
+async def take_away(gs: Scope, task_id: str = "etl") -> None:
+    leases = gs.persistence.lease
+    assert leases is not None
+    await leases.force_release(f"task:{task_id}")
+
+
+async def stop_after(gs: Scope, *states: int, **options: Any) -> None:
+    """A run that saves the states and fails."""
+
+    async def body(task: Task[Any]) -> None:
+        for done in states:
+            await task.checkpoint.save(State(done), progress=done)
+        raise Stop
+
+    with pytest.raises(Stop):
+        await gs.run("etl", body, **options)
+
+
+# --- resuming --------------------------------------------------------------------------------
+
+
+async def test_a_fresh_run_starts_with_nothing(gs: Scope) -> None:
+    async def body(task: Task[Any]) -> str:
+        assert task.id == "etl"
+        assert task.resumed is False
+        assert task.checkpoint.data is None
+        assert task.checkpoint.sequence == 0
+        assert task.progress.percentage == 0
+        return "result"
+
+    assert await gs.run("etl", body) == "result"
+
+
+async def test_a_failed_run_is_resumed_from_its_last_save(gs: Scope, other: Scope) -> None:
+    await stop_after(gs, 1, 2)
+
+    async def body(task: Task[State]) -> int:
+        assert task.resumed is True
+        assert task.checkpoint.data == State(2)
+        assert task.checkpoint.sequence == 2
+        assert task.progress.percentage == 2
+        await task.checkpoint.save(State(3))
+        return task.checkpoint.sequence
+
+    assert await other.run("etl", body, state=State) == 3
+
+
+async def test_without_a_state_type_the_data_is_plain_json(gs: Scope) -> None:
+    await stop_after(gs, 1)
+
+    async def body(task: Task[Any]) -> Any:
+        return task.checkpoint.data
+
+    assert await gs.run("etl", body) == {"done": 1}
+
+
+async def test_success_deletes_the_checkpoints(gs: Scope) -> None:
+    await stop_after(gs, 1, 2)
+
+    async def body(task: Task[Any]) -> None:
+        await task.checkpoint.save(State(3))
+
+    await gs.run("etl", body)
+    assert await saved(gs) == []
+    await stop_after(gs, 1)  # starts from 1 again
+
+
+async def test_a_save_is_committed_when_it_returns(gs: Scope, other: Scope) -> None:
+    async def body(task: Task[Any]) -> None:
+        await task.checkpoint.save(State(1), progress=25)
+        (row,) = await saved(other)
+        assert (row.data, row.sequence, row.progress) == ({"done": 1}, 1, 25.0)
+        assert task.checkpoint.data == State(1)
+
+    await gs.run("etl", body)
+
+
+async def test_a_cancelled_run_keeps_its_checkpoints(gs: Scope) -> None:
+    gate = Gate()
+
+    async def body(task: Task[Any]) -> None:
+        await task.checkpoint.save(State(1))
+        task.checkpoint.update(State(2))
+        await gate.passing()
+
+    run = asyncio.create_task(gs.run("etl", body))
+    await gate.arrival()
+    run.cancel()
+    await asyncio.wait([run])
+    assert run.cancelled()
+    assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 2}]
+
+
+async def test_saved_data_that_does_not_fit_the_state_is_an_error_and_is_kept(gs: Scope) -> None:
+    await stop_after(gs, 1)
+
+    async def body(task: Task[Any]) -> None:
+        pytest.fail("it must not run on a state it does not understand")
+
+    with pytest.raises(CorruptValue, match="etl"):
+        await gs.run("etl", body, state=list[int])
+    assert len(await saved(gs)) == 1
+
+
+async def test_data_json_cannot_carry_is_refused_and_the_task_can_go_on(gs: Scope) -> None:
+    async def body(task: Task[Any]) -> None:
+        with pytest.raises(SerializationError):
+            await task.checkpoint.save(object())
+        await task.checkpoint.save(State(1))
+        raise Stop
+
+    with pytest.raises(Stop):
+        await gs.run("etl", body)
+    assert [row.sequence for row in await saved(gs)] == [1]
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+async def test_as_many_checkpoints_are_kept_as_told(gs: Scope, keep: int) -> None:
+    await stop_after(gs, 1, 2, 3, 4, 5, keep=keep)
+    assert [row.sequence for row in await saved(gs)] == [1, 2, 3, 4, 5][-keep:]
+    # Those of earlier runs count too.
+    await stop_after(gs, 6, keep=keep)
+    assert [row.sequence for row in await saved(gs)] == [1, 2, 3, 4, 5, 6][-keep:]
+
+
+@pytest.mark.parametrize("keep", [0, -1, 2.5, True])
+async def test_a_number_of_checkpoints_that_is_none_is_refused(gs: Scope, keep: Any) -> None:
+    with pytest.raises(ValueError, match="keep must be an int of at least 1"):
+        await gs.run("etl", turns, keep=keep)  # type: ignore[arg-type]  # never called
+
+
+# --- cancelled saves -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_cancelled_save_keeps_the_sequence_right(gs: Scope, steps: int) -> None:
+    async def body(task: Task[Any]) -> None:
+        save = asyncio.create_task(task.checkpoint.save(State(1)))
+        await turns(steps)
+        save.cancel()
+        await asyncio.wait([save])
+        rows = await saved(gs)
+        assert task.checkpoint.sequence == len(rows)
+        await task.checkpoint.save(State(2))
+        assert task.checkpoint.sequence == len(rows) + 1
+        raise Stop
+
+    with pytest.raises(Stop):
+        await gs.run("etl", body)
+    assert (await saved(gs))[-1].data == {"done": 2}
+
+
+async def test_concurrent_saves_queue_up(gs: Scope) -> None:
+    async def body(task: Task[Any]) -> None:
+        await asyncio.gather(*(task.checkpoint.save(State(done)) for done in range(8)))
+        raise Stop
+
+    with pytest.raises(Stop):
+        await gs.run("etl", body)
+    assert [row.sequence for row in await saved(gs)] == list(range(1, 9))
+
+
+# --- updates ---------------------------------------------------------------------------------
+
+
+async def test_updates_are_saved_every_interval(store: Store, gs: Scope) -> None:
+    gate = Gate()
+
+    async def body(task: Task[Any]) -> None:
+        for done in range(3):
+            task.checkpoint.update(State(done), progress=done)
+        assert task.checkpoint.data == State(2)
+        await gate.passing()
+
+    run = asyncio.create_task(gs.run("etl", body, interval="2s"))
+    await gate.arrival()
+    await store.settle()
+    assert await saved(gs) == []
+    await store.pass_time("2s")
+    (row,) = await saved(gs)
+    assert (row.data, row.progress) == ({"done": 2}, 2.0)
+    await store.pass_time("10s")
+    assert len(await saved(gs)) == 1, "nothing new, nothing saved"
+    gate.open()
+    await run
+
+
+async def test_the_interval_is_5_s_unless_told_otherwise(store: Store, gs: Scope) -> None:
+    gate = Gate()
+
+    async def body(task: Task[Any]) -> None:
+        task.checkpoint.update(State(1))
+        await gate.passing()
+
+    run = asyncio.create_task(gs.run("etl", body))
+    await gate.arrival()
+    await store.pass_time("4900ms")
+    assert await saved(gs) == []
+    await store.pass_time("200ms")
+    assert len(await saved(gs)) == 1
+    gate.open()
+    await run
+
+
+async def test_the_last_update_is_saved_at_an_exit_without_success(gs: Scope) -> None:
+    async def body(task: Task[Any]) -> None:
+        task.checkpoint.update(State(1))
+        task.checkpoint.update(State(2), progress=50)
+        raise Stop
+
+    with pytest.raises(Stop):
+        await gs.run("etl", body)
+    (row,) = await saved(gs)
+    assert (row.data, row.progress) == ({"done": 2}, 50.0)
+
+
+async def test_an_update_that_cannot_be_saved_is_a_note_on_the_error(gs: Scope) -> None:
+    async def body(task: Task[Any]) -> None:
+        task.checkpoint.update(object())
+        raise Stop
+
+    with pytest.raises(Stop) as caught:
+        await gs.run("etl", body)
+    assert "last state could not be saved" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_saving_by_interval_ends_with_the_task(store: Store, gs: Scope, fails: bool) -> None:
+    async def body(task: Task[Any]) -> None:
+        task.checkpoint.update(State(1))
+        if fails:
+            raise Stop
+
+    with pytest.raises(Stop) if fails else nullcontext():
+        await gs.run("etl", body)
+    await store.pass_time("20s")
+    assert len(await saved(gs)) == fails
+    assert not [task for task in asyncio.all_tasks() if "_save_every_interval" in repr(task)]
+    assert watchers() == []
+
+
+# --- one owner at a time ---------------------------------------------------------------------
+
+
+async def test_a_second_run_in_the_same_process_is_refused_at_once(gs: Scope) -> None:
+    gate = Gate()
+    first = asyncio.create_task(gs.run("etl", lambda task: gate.passing()))
+    await gate.arrival()
+    with pytest.raises(TaskAlreadyRunning, match="task 'etl' is already running") as caught:
+        await gs.run("etl", lambda task: gate.passing())
+    assert caught.value.holder is not None
+    gate.open()
+    await first
+    assert gate.entered == 1
+
+
+async def test_a_second_run_elsewhere_is_refused_when_the_lease_is_seen_renewed(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    gate = Gate()
+    first = asyncio.create_task(gs.run("etl", lambda task: gate.passing()))
+    await gate.arrival()
+    second = asyncio.create_task(other.run("etl", lambda task: gate.passing()))
+    await store.settle()
+    await store.pass_time("4s")  # renewed at a third of 10 s
+    assert second.done(), "it does not wait for the whole lease"
+    with pytest.raises(TaskAlreadyRunning):
+        await second
+    assert gate.entered == 1
+    gate.open()
+    await first
+
+
+async def test_with_a_wait_it_waits_for_the_owner_to_end(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    gate = Gate()
+    first = asyncio.create_task(gs.run("etl", lambda task: gate.passing(1)))
+    await gate.arrival()
+    here = asyncio.create_task(gs.run("etl", lambda task: gate.passing(2), wait="60s"))
+    there = asyncio.create_task(other.run("etl", lambda task: gate.passing(3), wait="60s"))
+    await store.pass_time("20s")
+    gate.open()
+    await store.pass_time("5s")
+    assert [await run for run in (first, here, there)] == [1, 2, 3]
+    assert gate.most_running == 1
+
+
+async def test_a_wait_that_is_over_is_refused(store: Store, gs: Scope, other: Scope) -> None:
+    gate = Gate()
+    first = asyncio.create_task(gs.run("etl", lambda task: gate.passing()))
+    await gate.arrival()
+    with pytest.raises(TaskAlreadyRunning):
+        await other.run("etl", lambda task: gate.passing(), wait=0)
+    second = asyncio.create_task(other.run("etl", lambda task: gate.passing(), wait="15s"))
+    await store.settle()
+    await store.pass_time("14s")
+    assert not second.done()
+    await store.pass_time("2s")
+    with pytest.raises(TaskAlreadyRunning):
+        await second
+    gate.open()
+    await first
+
+
+async def test_an_owner_that_hangs_is_replaced_when_its_lease_runs_out(
+    store: Store, gs: Scope
+) -> None:
+    leases = gs.persistence.lease
+    assert leases is not None
+    assert await leases.acquire("task:etl", "10s") is not None
+    run = asyncio.create_task(gs.run("etl", lambda task: turns()))
+    await store.settle()
+    await store.pass_time("9s")
+    assert not run.done()
+    await store.pass_time("2s")
+    await until(run.done)
+    await run
+
+
+async def test_of_two_who_replace_a_hanging_owner_one_runs(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    leases = gs.persistence.lease
+    assert leases is not None
+    await leases.acquire("task:etl", "10s")
+    gate = Gate()
+    runs = [
+        asyncio.create_task(scope.run("etl", lambda task: gate.passing()))
+        for scope in (gs, gs, other)
+    ]
+    await store.settle()
+    await store.pass_time("30s")
+    assert gate.most_running == 1
+    gate.open()
+    await store.settle()
+    results = await asyncio.gather(*runs, return_exceptions=True)
+    assert sum(isinstance(result, TaskAlreadyRunning) for result in results) == 2
+
+
+async def test_an_owner_that_lost_its_lease_is_ended_and_saves_nothing(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    gate = Gate()
+
+    async def late(task: Task[Any]) -> None:
+        await task.checkpoint.save(State(1))
+        task.checkpoint.update(State(99))
+        await gate.passing()
+
+    first = asyncio.create_task(gs.run("etl", late, interval="1h"))
+    await gate.arrival()
+    await take_away(gs)
+    await stop_after(other, 5)
+    await store.pass_time("4s")
+    with pytest.raises(LeaseLost):
+        await first
+    assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 5}]
+
+
+async def test_a_save_after_the_loss_is_refused(gs: Scope, other: Scope) -> None:
+    async def late(task: Task[Any]) -> None:
+        await task.checkpoint.save(State(1))
+        await take_away(gs)
+        await stop_after(other, 5)
+        await task.checkpoint.save(State(99))
+
+    with pytest.raises(LeaseLost):
+        await gs.run("etl", late)
+    assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 5}]
+
+
+async def test_a_late_success_deletes_nothing_of_the_next_owners(gs: Scope, other: Scope) -> None:
+    async def late(task: Task[Any]) -> None:
+        await take_away(gs)
+        await stop_after(other, 5)
+
+    with pytest.raises(LeaseLost):
+        await gs.run("etl", late)
+    assert len(await saved(gs)) == 1
+
+
+async def test_different_tasks_run_side_by_side(gs: Scope) -> None:
+    gate = Gate()
+    async with asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(gs.run(f"etl:{number}", lambda task: gate.passing()))
+        await gate.arrival(3)
+        gate.open()
+    assert gate.most_running == 3
+
+
+# --- progress --------------------------------------------------------------------------------
+
+
+async def test_progress_tells_percentage_eta_and_listeners(store: Store, gs: Scope) -> None:
+    heard: list[tuple[float, int | None]] = []
+
+    def listener(progress: Progress) -> None:
+        heard.append((progress.percentage, progress.eta_ms))
+
+    async def body(task: Task[Any]) -> None:
+        stop = task.progress.listen(listener)
+        assert task.progress.eta_ms is None
+        await store.pass_time("10s")
+        task.progress.update(25)
+        stop()
+        task.progress.update(50)
+        await task.checkpoint.save(State(1))
+        (row,) = await saved(gs)
+        assert (row.progress, row.estimated_time_remaining) == (50.0, 10_000)
+
+    await gs.run("etl", body)
+    assert heard == [(25.0, 30_000)]
+
+
+async def test_the_eta_of_a_resumed_task_is_of_its_own_speed(store: Store, gs: Scope) -> None:
+    await stop_after(gs, 50)
+
+    async def body(task: Task[Any]) -> int | None:
+        await store.pass_time("10s")
+        task.progress.update(75)
+        return task.progress.eta_ms
+
+    assert await gs.run("etl", body) == 10_000
+
+
+@pytest.mark.parametrize("percentage", [-1, 100.5, float("nan")])
+async def test_progress_outside_0_to_100_is_refused(gs: Scope, percentage: float) -> None:
+    async def body(task: Task[Any]) -> None:
+        with pytest.raises(ValueError, match="from 0 to 100"):
+            task.progress.update(percentage)
+        with pytest.raises(ValueError, match="from 0 to 100"):
+            await task.checkpoint.save(State(1), progress=percentage)
+
+    await gs.run("etl", body)
+
+
+# --- the decorator ---------------------------------------------------------------------------
+
+
+async def test_a_resumable_function_is_called_without_its_task(gs: Scope) -> None:
+    @gs.resumable("etl:{path}", state=State)
+    async def etl(task: Task[State], path: str, *, fails: bool = False) -> int:
+        done = 0 if task.checkpoint.data is None else task.checkpoint.data.done
+        await task.checkpoint.save(State(done + 1))
+        if fails:
+            raise Stop
+        return done + 1
+
+    assert etl.__name__ == "etl"
+    for _ in range(2):
+        with pytest.raises(Stop):
+            await etl("a.csv", fails=True)
+    assert await etl("b.csv") == 1
+    assert [row.task_id for row in await saved(gs, "etl:a.csv")] == ["etl:a.csv"] * 2
+    assert await etl(path="a.csv") == 3
+
+
+async def test_a_method_can_be_resumable(gs: Scope) -> None:
+    class Importer:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @gs.resumable("import:{path}", state=State)
+        async def run(self, task: Task[State], path: str) -> str:
+            return f"{self.name} {task.id} {path}"
+
+    assert await Importer("ada").run("a.csv") == "ada import:a.csv a.csv"
+
+
+async def test_a_template_may_not_name_the_task(gs: Scope) -> None:
+    async def etl(task: Task[Any], path: str) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"names 'task', .*it has: path"):
+        gs.resumable("etl:{task}")(etl)
+
+
+async def test_a_function_without_a_task_is_refused(gs: Scope) -> None:
+    async def etl() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="etl must take the task"):
+        gs.resumable("etl")(etl)  # type: ignore[arg-type]  # wrong on purpose
+
+
+async def test_a_plain_function_is_refused(gs: Scope) -> None:
+    def plain(task: Task[Any]) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="plain must be a coroutine function"):
+        gs.resumable("etl")(plain)  # type: ignore[arg-type]  # wrong on purpose
+
+
+# --- events ----------------------------------------------------------------------------------
+
+
+async def test_saves_the_resumption_and_the_end_are_told(gs: Scope) -> None:
+    with record_events(gs) as events:
+        await stop_after(gs, 30)
+        await gs.run("etl", lambda task: turns())
+    told = [event for event in events if event.key == "etl"]
+    assert [type(event) for event in told] == [CheckpointSaved, CheckpointResumed, TaskCompleted]
+    steps = [
+        (event.sequence, event.progress)
+        for event in told
+        if isinstance(event, CheckpointSaved | CheckpointResumed)
+    ]
+    assert steps == [(1, 30.0), (1, 30.0)]
