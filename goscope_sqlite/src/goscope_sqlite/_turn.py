@@ -1,0 +1,53 @@
+"""Giving the event loop its turn, although nothing that runs in it ever has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from time import perf_counter
+from typing import Final
+
+YIELD_AFTER: Final = 0.0005
+"""Seconds of SQL in one turn of the loop: an ``await`` that never suspends never yields."""
+
+
+class Turn:
+    """The running turn of the event loop, as seen by operations that run in it."""
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._usual = YIELD_AFTER  # seconds of one operation, until some were measured
+
+    def is_used_up(self, now: float) -> bool:
+        """Whether an operation that starts now has to leave the loop to others first.
+
+        ``now`` is read from `time.perf_counter`.
+        """
+        if self._began:
+            return now - self._began > YIELD_AFTER
+        self._begin(now)
+        return False
+
+    async def wait(self) -> None:
+        """Return in a later turn: first come, first served, and not too many in the same one."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        await waiter
+
+    def took(self, seconds: float) -> None:
+        """Take note of how long an operation took that had to wait."""
+        self._usual += (seconds - self._usual) / 8
+
+    def _begin(self, now: float) -> None:
+        self._began = now
+        asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        self._began = 0.0
+        if self._waiting:
+            for _ in range(min(len(self._waiting), 1 + int(YIELD_AFTER / self._usual))):
+                waiter = self._waiting.popleft()
+                if not waiter.done():  # else its task was cancelled
+                    waiter.set_result(None)
+            self._begin(perf_counter())

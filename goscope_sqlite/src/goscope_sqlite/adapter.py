@@ -1,0 +1,110 @@
+"""The open store: connects, and owns the providers."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import aiosqlite
+import msgspec
+
+from goscope.backend import Clock, milliseconds
+from goscope.errors import ConfigurationError
+from goscope.providers import Milliseconds
+
+from ._aiosqlite import AiosqliteDatabase
+from ._connection import Settings
+from ._file import MEMORY
+from ._reader import Reads
+from .file_adapter import FileAdapter, Locks, check_choice
+
+
+class SQLiteAdapter(FileAdapter):
+    """A store in one SQLite file, for all processes of one machine.
+
+    ``path`` may be ":memory:", or an open ``aiosqlite.Connection``, which is only asked for its
+    file. ``locks="shared"`` makes ``gs.lock`` exclude other processes, not only other tasks.
+    ``durability="full"`` makes an acknowledged write survive a power failure too. ``reads`` says
+    where point reads run: in the event loop, in a thread, or in the loop while that is fast.
+    ``busy_timeout`` is how long a write waits for other processes before `BackendBusy`, and
+    ``sweep_interval`` how often an idle store is looked through for what has expired.
+
+    Raises `ConfigurationError` for options that do not fit; `connect` raises it for a path that
+    cannot hold a database, and `BackendError` for a file that does not.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | aiosqlite.Connection,
+        *,
+        key_prefix: str | None = None,
+        locks: Locks = "memory",
+        durability: Literal["normal", "full"] = "normal",
+        reads: Reads = "auto",
+        foreign_keys: bool = False,
+        busy_timeout: Milliseconds = "5s",
+        default_lock_ttl: Milliseconds = "30s",
+        sweep_interval: Milliseconds = "30s",
+        clock: Clock | None = None,
+    ) -> None:
+        check_choice(type(self), "durability", durability, ("normal", "full"))
+        check_choice(type(self), "reads", reads, ("auto", "loop", "thread"))
+        self._source = path if isinstance(path, aiosqlite.Connection) else os.fspath(path)
+        settings = Settings(
+            durability=durability,
+            foreign_keys=foreign_keys,
+            busy_timeout_ms=milliseconds(busy_timeout, "busy_timeout"),
+        )
+        super().__init__(
+            AiosqliteDatabase(repr(self), settings, reads),
+            in_memory=self._source == MEMORY,
+            key_prefix=key_prefix,
+            locks=locks,
+            default_lock_ttl=default_lock_ttl,
+            sweep_interval=sweep_interval,
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        source = self._source if isinstance(self._source, str) else "the file of a connection"
+        return f"SQLiteAdapter({source!r})"
+
+    async def _locate(self) -> str:
+        source = self._source
+        return source if isinstance(source, str) else await _file_of(source)
+
+
+class SQLiteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the backend "sqlite"; see `SQLiteAdapter`."""
+
+    path: str
+    key_prefix: str | None = None
+    locks: Locks = "memory"
+    durability: Literal["normal", "full"] = "normal"
+    reads: Reads = "auto"
+    foreign_keys: bool = False
+    busy_timeout: str = "5s"
+    default_lock_ttl: str = "30s"
+    sweep_interval: str = "30s"
+
+
+def open_adapter(options: SQLiteOptions) -> SQLiteAdapter:
+    """Return the adapter that the options describe, not connected yet."""
+    return SQLiteAdapter(**msgspec.structs.asdict(options))
+
+
+async def _file_of(connection: aiosqlite.Connection) -> str:
+    """The file of the host's connection, which is asked for nothing else."""
+    try:
+        databases = await connection.execute_fetchall("PRAGMA database_list")
+    except ValueError as exc:  # aiosqlite's word for a connection that is not open
+        raise ConfigurationError(
+            "the aiosqlite connection is not open: await it first, or give the path of its file"
+        ) from exc
+    files = [row[2] for row in databases if row[1] == "main"]
+    if not files or not files[0]:
+        raise ConfigurationError(
+            "the aiosqlite connection is to a database in memory, which no other connection can "
+            "open: give the path of a file, or ':memory:' for a store of its own"
+        )
+    return str(files[0])

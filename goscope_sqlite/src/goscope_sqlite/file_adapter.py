@@ -1,0 +1,132 @@
+"""Base class of adapters on one SQLite file: they differ in the format and in what runs the SQL."""
+
+# The providers are never None here, which is narrower than what the base class says of them.
+# pyright: reportIncompatibleVariableOverride=false
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from goscope.backend import BaseAdapter, Capability, Clock, encode, milliseconds
+from goscope.errors import InvalidOption
+from goscope.memory import MemoryLockProvider
+from goscope.providers import (
+    CacheProvider,
+    CheckpointProvider,
+    CircuitBreakerStateProvider,
+    IdempotencyProvider,
+    LockHolder,
+    LockProvider,
+    Milliseconds,
+)
+
+from ._base_database import BaseDatabase
+from ._sweeper import Sweeper
+from .providers import (
+    SQLiteCacheProvider,
+    SQLiteCheckpointProvider,
+    SQLiteCircuitBreakerStateProvider,
+    SQLiteIdempotencyProvider,
+    SQLiteLockProvider,
+)
+
+Locks: TypeAlias = Literal["memory", "shared"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How the files of one backend differ from those of another.
+
+    ``prefix_ids``: whether ids of tasks and checkpoints carry the prefix. ``encode`` gives the
+    JSON text of a value, and refuses with `SerializationError` what other readers would misread.
+    """
+
+    prefix_ids: bool = True
+    encode: Callable[[Any], str] = encode
+
+
+class FileAdapter(BaseAdapter):
+    """An adapter that runs the SQL of the providers on a ``database`` of its own.
+
+    A subclass says in ``format`` what its files hold, and in ``_locate`` where the file is.
+    ``in_memory`` is whether the store ends with the adapter.
+    """
+
+    format: ClassVar[Format] = Format()
+
+    lock: LockProvider
+    lease: LockProvider
+    cache: CacheProvider
+    circuit_breaker: CircuitBreakerStateProvider
+    checkpoint: CheckpointProvider
+    idempotency: IdempotencyProvider
+
+    def __init__(
+        self,
+        database: BaseDatabase,
+        *,
+        in_memory: bool,
+        key_prefix: str | None,
+        locks: Locks,
+        default_lock_ttl: Milliseconds,
+        sweep_interval: Milliseconds,
+        clock: Clock | None,
+    ) -> None:
+        super().__init__(
+            key_prefix=key_prefix,
+            default_lock_ttl=default_lock_ttl,
+            clock=clock,
+            encode=self.format.encode,
+        )
+        check_choice(type(self), "locks", locks, ("memory", "shared"))
+        self._database = database
+        interval_ms = milliseconds(sweep_interval, "sweep_interval")
+        self._sweeper = Sweeper(database, self.context, interval_ms)
+        database.on_commit = self._sweeper.count
+        self._fill(locks)
+        if not in_memory:
+            shared = {Capability.SHARED_LOCKS} if locks == "shared" else set[Capability]()
+            self.capabilities = frozenset({Capability.PERSISTENT} | shared)
+
+    async def held_locks(self) -> AsyncIterator[tuple[str, LockHolder]]:
+        """Every lock and lease of this prefix in the file that was not released, by stored key."""
+        for provider in self._in_file:
+            async for held in provider.held():
+                yield held
+
+    def _fill(self, locks: Locks) -> None:
+        context, database = self.context, self._database
+        locks_in_file = SQLiteLockProvider(context, database, "lock")
+        leases = SQLiteLockProvider(context, database, "lease")
+        self._in_file = (locks_in_file, leases)
+        self.lock = locks_in_file if locks == "shared" else MemoryLockProvider(context)
+        self.lease = leases
+        self.cache = SQLiteCacheProvider(context, database)
+        self.circuit_breaker = SQLiteCircuitBreakerStateProvider(context, database)
+        self.checkpoint = SQLiteCheckpointProvider(
+            context, database, prefix_ids=self.format.prefix_ids
+        )
+        self.idempotency = SQLiteIdempotencyProvider(context, database, leases.waiters)
+
+    @abstractmethod
+    async def _locate(self) -> str:
+        """The path of the file, or ":memory:"."""
+
+    async def _connect(self) -> None:
+        self.context.store_id = await self._database.open(await self._locate())
+        self._sweeper.start()
+
+    async def _disconnect(self) -> None:
+        self._database.check()  # first: the sweeper cannot be stopped from anywhere else either
+        await self._sweeper.stop()
+        await self._database.close()
+
+
+def check_choice(adapter: type[object], option: str, value: str, choices: Sequence[str]) -> None:
+    """Raise `InvalidOption` unless the value is one of the choices."""
+    if value not in choices:
+        known = " or ".join(map(repr, choices))
+        raise InvalidOption(option, adapter.__name__, f"must be {known}, not {value!r}")

@@ -1,0 +1,267 @@
+"""Cache entries. Tags and stale deadlines, which go-go-scope lacks, are side rows."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Final, NamedTuple
+
+from goscope.backend import (
+    PAGE_SIZE,
+    BaseCacheProvider,
+    Fence,
+    StoreContext,
+    StoredEntry,
+    literal_prefix,
+)
+
+from .._database import Database, Row
+from ..schema import digest, from_seconds, seconds, upper_bound
+from .lock import check_fence
+
+CHUNK: Final = 100
+"""How many entries one write removes: a few milliseconds of the write lock."""
+
+_LIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
+_GET: Final = f"SELECT value FROM go_goscope_cache WHERE key = ? AND {_LIVE}"
+_GET_MANY: Final = f"""
+    SELECT key, value FROM go_goscope_cache
+    WHERE key IN (SELECT value FROM json_each(?)) AND {_LIVE}
+"""
+_READ: Final = """
+    SELECT c.value, c.expires_at, s.digest, s.stale_until, s.tags
+    FROM go_goscope_cache AS c LEFT JOIN go_goscope_cache_side AS s ON s.key = c.key
+    WHERE c.key = ?
+"""
+_WRITE: Final = """
+    INSERT INTO go_goscope_cache (key, value, expires_at, created_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET
+        value = excluded.value, expires_at = excluded.expires_at, created_at = excluded.created_at
+"""
+_DELETE: Final = "DELETE FROM go_goscope_cache WHERE key = ? RETURNING expires_at"
+_DELETE_EXPIRED: Final = """
+    DELETE FROM go_goscope_cache AS c WHERE c.key = ? AND c.expires_at <= ? AND NOT EXISTS (
+        SELECT 1 FROM go_goscope_cache_side AS s WHERE s.key = c.key AND s.stale_until > ?
+    )
+"""
+_PAGE: Final = f"""
+    SELECT key FROM go_goscope_cache
+    WHERE key >= ? AND key < ? AND key GLOB ? AND {_LIVE} ORDER BY key LIMIT ?
+"""
+_COUNT: Final = f"SELECT count(*) FROM go_goscope_cache WHERE key >= ? AND key < ? AND {_LIVE}"
+_TAGGED: Final = "SELECT key FROM go_goscope_cache_tags WHERE tag = ? ORDER BY key"
+
+_WRITE_SIDE: Final = """
+    INSERT INTO go_goscope_cache_side (key, digest, stale_until, tags) VALUES (?, ?, ?, ?)
+"""
+_READ_TAGS: Final = "SELECT tags FROM go_goscope_cache_side WHERE key = ?"
+_DROP_SIDE: Final = "DELETE FROM go_goscope_cache_side WHERE key = ?"
+_WRITE_TAG: Final = "INSERT OR IGNORE INTO go_goscope_cache_tags (tag, key) VALUES (?, ?)"
+_DROP_TAG: Final = "DELETE FROM go_goscope_cache_tags WHERE tag = ? AND key = ?"
+
+EXPIRED_PAGE: Final = """
+    SELECT c.key, c.expires_at, c.rowid, s.stale_until
+    FROM go_goscope_cache AS c LEFT JOIN go_goscope_cache_side AS s ON s.key = c.key
+    WHERE (c.expires_at, c.rowid) > (?, ?) AND c.expires_at <= ?
+    ORDER BY c.expires_at, c.rowid LIMIT ?
+"""
+
+
+class SQLiteCacheProvider(BaseCacheProvider):
+    """Cache entries, one row each."""
+
+    def __init__(self, context: StoreContext, database: Database) -> None:
+        super().__init__(context)
+        self._database = database
+
+    async def _get(self, key: str, now: int) -> str | None:
+        row = await self._database.read_one(_GET, (key, now / 1000))
+        return None if row is None else row[0]
+
+    async def _get_many(self, keys: list[str], now: int) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for chunk in _chunks(keys, PAGE_SIZE):
+            found.update(await self._database.read_all(_GET_MANY, (json.dumps(chunk), now / 1000)))
+        return found
+
+    async def _get_entry(self, key: str) -> StoredEntry | None:
+        row = await self._database.read_one(_READ, (key,))
+        return None if row is None else _decode(row)
+
+    async def _set(self, entries: Mapping[str, StoredEntry], fence: Fence | None) -> None:
+        now = self.context.clock.wall_ms()
+
+        def store(connection: sqlite3.Connection) -> None:
+            check_fence(connection, fence)
+            for key, entry in entries.items():
+                _write(connection, key, entry, now)
+
+        await self._database.submit(store, rows=len(entries))
+
+    async def _update(
+        self,
+        key: str,
+        change: Callable[[StoredEntry | None], StoredEntry | None],
+        fence: Fence | None,
+    ) -> None:
+        now = self.context.clock.wall_ms()
+
+        def update(connection: sqlite3.Connection) -> None:
+            check_fence(connection, fence)
+            old = _read(connection, key)
+            new = change(old)
+            if new is None:
+                _delete(connection, key, now)
+            elif new != old:
+                _write(connection, key, new, now)
+
+        await self._database.submit(update)
+
+    async def _delete(self, keys: list[str], now: int, fence: Fence | None) -> int:
+        deleted = 0
+        for chunk in _chunks(keys, CHUNK):
+            deleted += await self._database.submit(
+                partial(_delete_all, keys=chunk, now=now, fence=fence), rows=len(chunk)
+            )
+        return deleted
+
+    async def _clear(self, pattern: str) -> None:
+        # Once through the keys, in order: entries that are stored meanwhile cannot prolong it.
+        after = ""
+        while page := await self._page(pattern, after, PAGE_SIZE, -1):
+            await self._delete(page, 0, None)
+            after = page[-1]
+
+    async def _page(self, pattern: str, after: str, limit: int, now: int) -> list[str]:
+        start = literal_prefix(pattern)
+        lowest = max(start, f"{after}\0")  # the least text above: one bound, so one range scan
+        parameters = (lowest, upper_bound(start), _glob(pattern), seconds(now), limit)
+        return [row[0] for row in await self._database.read_all(_PAGE, parameters)]
+
+    async def _tagged(self, tag: str) -> list[str]:
+        return [row[0] for row in await self._database.read_all(_TAGGED, (tag,))]
+
+    async def _delete_tag(self, tag: str, now: int) -> int:
+        deleted = 0
+        for chunk in _chunks(await self._tagged(tag), CHUNK):
+            deleted += await self._database.submit(
+                partial(_delete_tagged, keys=chunk, now=now, tag=tag), rows=len(chunk)
+            )
+        return deleted
+
+    async def _count(self, namespace: str, now: int) -> int:
+        parameters = (namespace, upper_bound(namespace), seconds(now))
+        rows = await self._database.read_all(_COUNT, parameters)
+        count: int = rows[0][0]
+        return count
+
+    async def _prune(self, namespace: str, now: int) -> int:
+        position: Position | None = START
+        pruned = 0
+        while position is not None:
+            keys, position = await expired_page(self._database, position, now, PAGE_SIZE)
+            mine = [key for key in keys if key.startswith(namespace)]
+            for chunk in _chunks(mine, CHUNK):
+                pruned += await self._database.submit(
+                    partial(remove_expired, keys=chunk, now=now), rows=len(chunk)
+                )
+        return pruned
+
+
+class Position(NamedTuple):
+    """How far a walk through the expired entries has come."""
+
+    expires_at: float
+    rowid: int
+
+
+START: Final = Position(float("-inf"), 0)
+
+
+async def expired_page(
+    database: Database, after: Position, now: int, limit: int
+) -> tuple[list[str], Position | None]:
+    """The next expired keys that are not kept as stale, and where to go on; None at the end.
+
+    ``limit`` is how many entries are looked at, those that are kept included.
+    """
+    rows = await database.read_all(EXPIRED_PAGE, (*after, seconds(now), limit))
+    keys = [row[0] for row in rows if row[3] is None or row[3] <= now]
+    return keys, Position(*rows[-1][1:3]) if len(rows) == limit else None
+
+
+def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int) -> int:
+    """Remove those of the keys that expired and are not kept as stale, as part of a write."""
+    removed = 0
+    for key in keys:
+        if connection.execute(_DELETE_EXPIRED, (key, seconds(now), now)).rowcount:
+            drop_side(connection, key)
+            removed += 1
+    return removed
+
+
+def drop_side(connection: sqlite3.Connection, key: str) -> None:
+    """Remove what is known about the entry beyond its row, as part of a write."""
+    # Looked up first, since most entries have none and a DELETE costs twice as much.
+    for (tags,) in connection.execute(_READ_TAGS, (key,)).fetchall():
+        connection.execute(_DROP_SIDE, (key,))
+        connection.executemany(_DROP_TAG, [(tag, key) for tag in json.loads(tags)])
+
+
+def _read(connection: sqlite3.Connection, key: str) -> StoredEntry | None:
+    rows = connection.execute(_READ, (key,)).fetchall()
+    return _decode(rows[0]) if rows else None
+
+
+def _write(connection: sqlite3.Connection, key: str, entry: StoredEntry, now: int) -> None:
+    expires_at = None if entry.expires_at is None else seconds(entry.expires_at)
+    connection.execute(_WRITE, (key, entry.text, expires_at, now // 1000))
+    drop_side(connection, key)
+    if entry.tags or entry.stale_until is not None:
+        tags = json.dumps(entry.tags)
+        connection.execute(_WRITE_SIDE, (key, digest(entry.text), entry.stale_until, tags))
+        connection.executemany(_WRITE_TAG, [(tag, key) for tag in entry.tags])
+
+
+def _delete(connection: sqlite3.Connection, key: str, now: int) -> bool:
+    """Remove the entry; whether it was live."""
+    rows = connection.execute(_DELETE, (key,)).fetchall()
+    drop_side(connection, key)
+    return bool(rows) and (rows[0][0] is None or rows[0][0] > seconds(now))
+
+
+def _delete_all(
+    connection: sqlite3.Connection, keys: Iterable[str], now: int, fence: Fence | None
+) -> int:
+    """Remove the entries; how many were live."""
+    check_fence(connection, fence)
+    return sum(_delete(connection, key, now) for key in keys)
+
+
+def _delete_tagged(connection: sqlite3.Connection, keys: Iterable[str], now: int, tag: str) -> int:
+    """Remove those entries that still carry the tag; how many were live."""
+    deleted = 0
+    for key in keys:
+        entry = _read(connection, key)
+        if entry is not None and tag in entry.tags:
+            deleted += _delete(connection, key, now)
+    return deleted
+
+
+def _decode(row: Row) -> StoredEntry:
+    text, expires_at, described, stale_until, tags = row
+    if described is None or described != digest(text):  # or another writer replaced the value
+        return StoredEntry(text, from_seconds(expires_at))
+    return StoredEntry(text, from_seconds(expires_at), stale_until, tuple(json.loads(tags)))
+
+
+def _chunks(keys: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _glob(pattern: str) -> str:
+    """The pattern as SQLite's GLOB takes it, in which ``?`` and ``[`` are special as well."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")

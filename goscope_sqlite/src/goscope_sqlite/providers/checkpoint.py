@@ -1,0 +1,90 @@
+"""Checkpoints of tasks."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from goscope.backend import BaseCheckpointProvider, Fence, StoreContext, StoredCheckpoint
+from goscope.errors import CheckpointConflict
+
+from .._database import Database, Row
+from .lock import check_fence
+
+_COLUMNS: Final = "id, task_id, sequence, timestamp, progress, data, estimated_time_remaining"
+_SELECT: Final = f"SELECT {_COLUMNS} FROM go_goscope_checkpoints"
+_LOAD: Final = f"{_SELECT} WHERE id = ?"
+_LATEST: Final = f"{_SELECT} WHERE task_id = ? ORDER BY sequence DESC LIMIT 1"
+_LIST: Final = f"{_SELECT} WHERE task_id = ? ORDER BY sequence"
+_HIGHEST: Final = """
+    SELECT id, sequence FROM go_goscope_checkpoints
+    WHERE task_id = ? ORDER BY sequence DESC LIMIT 1
+"""
+_INSERT: Final = f"""
+    INSERT INTO go_goscope_checkpoints ({_COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_UPDATE: Final = """
+    UPDATE go_goscope_checkpoints
+    SET timestamp = ?, progress = ?, data = ?, estimated_time_remaining = ? WHERE id = ?
+"""
+_TRIM: Final = """
+    DELETE FROM go_goscope_checkpoints WHERE id IN (
+        SELECT id FROM go_goscope_checkpoints
+        WHERE task_id = ? ORDER BY sequence DESC LIMIT -1 OFFSET ?
+    )
+"""
+
+
+class SQLiteCheckpointProvider(BaseCheckpointProvider):
+    """The checkpoints of tasks, one row each."""
+
+    def __init__(
+        self, context: StoreContext, database: Database, *, prefix_ids: bool = True
+    ) -> None:
+        super().__init__(context, prefix_ids=prefix_ids)
+        self._database = database
+
+    async def _save(self, row: StoredCheckpoint, fence: Fence | None) -> None:
+        created_at = self.context.clock.wall_ms() // 1000
+
+        def save(connection: sqlite3.Connection) -> None:
+            check_fence(connection, fence)
+            found = connection.execute(_HIGHEST, (row.task_id,)).fetchall()
+            highest: int | None = found[0][1] if found else None
+            if found and found[0] == (row.id, row.sequence):
+                changes = (row.timestamp, row.progress, row.text, row.estimated_time_remaining)
+                connection.execute(_UPDATE, (*changes, row.id))
+                return
+            if highest is not None and row.sequence <= highest:
+                raise self._conflict(row, highest)
+            try:
+                connection.execute(_INSERT, (*row, created_at))
+            except sqlite3.IntegrityError as exc:  # the id is another checkpoint's
+                raise self._conflict(row, highest) from exc
+
+        await self._database.submit(save)
+
+    async def _load(self, checkpoint_id: str) -> StoredCheckpoint | None:
+        return _decode(await self._database.read_one(_LOAD, (checkpoint_id,)))
+
+    async def _load_latest(self, task_id: str) -> StoredCheckpoint | None:
+        return _decode(await self._database.read_one(_LATEST, (task_id,)))
+
+    async def _list(self, task_id: str) -> Sequence[StoredCheckpoint]:
+        rows = await self._database.read_all(_LIST, (task_id,))
+        return [StoredCheckpoint._make(row) for row in rows]
+
+    async def _trim(self, task_id: str, keep: int, fence: Fence | None) -> None:
+        def trim(connection: sqlite3.Connection) -> None:
+            check_fence(connection, fence)
+            connection.execute(_TRIM, (task_id, keep))
+
+        await self._database.submit(trim)
+
+    def _conflict(self, row: StoredCheckpoint, highest: int | None) -> CheckpointConflict:
+        return CheckpointConflict(row.task_id[len(self._prefix) :], row.sequence, highest)
+
+
+def _decode(row: Row | None) -> StoredCheckpoint | None:
+    return None if row is None else StoredCheckpoint._make(row)

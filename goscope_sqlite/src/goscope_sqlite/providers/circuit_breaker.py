@@ -1,0 +1,109 @@
+"""Circuit states. The count of successful probes, which go-go-scope lacks, is a side row."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Final
+
+from goscope.backend import BaseCircuitBreakerStateProvider, Fence, StoreContext
+from goscope.providers import CircuitBreakerState
+
+from .._database import Database, Row
+from .lock import check_fence
+
+# What a side row describes: a failure or another writer changes it, and the row no longer counts.
+_DESCRIBED: Final = "c.state || ':' || c.failure_count || ':' || c.updated_at"
+_READ: Final = f"""
+    SELECT c.state, c.failure_count, c.last_failure_time, c.last_success_time, s.success_count
+    FROM go_goscope_circuit AS c
+    LEFT JOIN go_goscope_circuit_side AS s ON s.key = c.key AND s.describes = {_DESCRIBED}
+    WHERE c.key = ?
+"""
+_WRITE: Final = """
+    INSERT OR REPLACE INTO go_goscope_circuit
+        (key, state, failure_count, last_failure_time, last_success_time, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?)
+"""
+_WRITE_SIDE: Final = f"""
+    INSERT OR REPLACE INTO go_goscope_circuit_side (key, describes, success_count)
+    SELECT c.key, {_DESCRIBED}, ? FROM go_goscope_circuit AS c WHERE c.key = ?
+"""
+_DROP_SIDE: Final = "DELETE FROM go_goscope_circuit_side WHERE key = ?"
+_RECORD_FAILURE: Final = """
+    INSERT INTO go_goscope_circuit
+        (key, state, failure_count, last_failure_time, last_success_time, updated_at)
+    VALUES (:key, iif(:limit <= 1, 'open', 'closed'), 1, :now, NULL, :now)
+    ON CONFLICT (key) DO UPDATE SET
+        state = iif(state = 'half-open' OR failure_count + 1 >= :limit, 'open', state),
+        failure_count = failure_count + 1,
+        last_failure_time = :now,
+        updated_at = :now
+    RETURNING failure_count
+"""
+
+
+class SQLiteCircuitBreakerStateProvider(BaseCircuitBreakerStateProvider):
+    """The states of circuits, one row each."""
+
+    def __init__(self, context: StoreContext, database: Database) -> None:
+        super().__init__(context)
+        self._database = database
+
+    async def _get(self, key: str) -> CircuitBreakerState | None:
+        row = await self._database.read_one(_READ, (key,))
+        return None if row is None else _decode(row)
+
+    async def _update(
+        self,
+        key: str,
+        change: Callable[[CircuitBreakerState | None], CircuitBreakerState | None],
+        fence: Fence | None,
+    ) -> None:
+        now = self.context.clock.wall_ms()
+
+        def update(connection: sqlite3.Connection) -> None:
+            check_fence(connection, fence)
+            rows = connection.execute(_READ, (key,)).fetchall()
+            state = change(_decode(rows[0]) if rows else None)
+            if state is not None:
+                _write(connection, key, state, now)
+
+        await self._database.submit(update)
+
+    async def _record_failure(
+        self, key: str, max_failures: int, now: int, fence: Fence | None
+    ) -> int:
+        parameters = {"key": key, "limit": max_failures, "now": now}
+
+        def record(connection: sqlite3.Connection) -> int:
+            check_fence(connection, fence)
+            count: int = connection.execute(_RECORD_FAILURE, parameters).fetchall()[0][0]
+            return count
+
+        return await self._database.submit(record)
+
+
+def _decode(row: Row) -> CircuitBreakerState:
+    state, failures, last_failure, last_success, successes = row
+    return CircuitBreakerState(
+        state=state,
+        failure_count=failures,
+        last_failure_time=last_failure,
+        last_success_time=last_success,
+        success_count=successes or 0,
+    )
+
+
+def _write(connection: sqlite3.Connection, key: str, state: CircuitBreakerState, now: int) -> None:
+    times = (state.last_failure_time, state.last_success_time, now)
+    connection.execute(_WRITE, (key, state.state, state.failure_count, *times))
+    if state.success_count:
+        connection.execute(_WRITE_SIDE, (state.success_count, key))
+    else:
+        drop_side(connection, key)
+
+
+def drop_side(connection: sqlite3.Connection, key: str) -> None:
+    """Forget the count of successful probes, as part of a write."""
+    connection.execute(_DROP_SIDE, (key,))

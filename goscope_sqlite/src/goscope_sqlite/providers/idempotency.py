@@ -1,0 +1,96 @@
+"""Results of idempotent calls. Fingerprints, which go-go-scope lacks, are side rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Final
+
+from goscope.backend import BaseIdempotencyProvider, Fence, StoreContext, StoredResult, Waiters
+
+from .._database import Database
+from ..schema import digest, from_seconds, seconds
+from .lock import check_fence, end_lease
+
+_READ: Final = """
+    SELECT i.value, i.expires_at, s.digest, s.fingerprint
+    FROM go_goscope_idempotency AS i LEFT JOIN go_goscope_idempotency_side AS s ON s.key = i.key
+    WHERE i.key = ? AND (i.expires_at IS NULL OR i.expires_at > ?)
+"""
+_WRITE: Final = """
+    INSERT INTO go_goscope_idempotency (key, value, expires_at, created_at, updated_at)
+    VALUES (?1, ?2, ?3, ?4, ?4)
+    ON CONFLICT (key) DO UPDATE SET
+        value = excluded.value, expires_at = excluded.expires_at, updated_at = excluded.updated_at
+"""
+_WRITE_SIDE: Final = """
+    INSERT OR REPLACE INTO go_goscope_idempotency_side (key, digest, fingerprint) VALUES (?, ?, ?)
+"""
+_EXPIRED: Final = "SELECT key FROM go_goscope_idempotency WHERE expires_at <= ? LIMIT ?"
+_DELETE: Final = "DELETE FROM go_goscope_idempotency WHERE key = ? RETURNING expires_at"
+_DELETE_EXPIRED: Final = "DELETE FROM go_goscope_idempotency WHERE key = ? AND expires_at <= ?"
+_DROP_SIDE: Final = "DELETE FROM go_goscope_idempotency_side WHERE key = ?"
+
+
+class SQLiteIdempotencyProvider(BaseIdempotencyProvider):
+    """Results, one row each. ``lease_waiters`` are told when storing a result ends a lease."""
+
+    def __init__(self, context: StoreContext, database: Database, lease_waiters: Waiters) -> None:
+        super().__init__(context)
+        self._database = database
+        self._lease_waiters = lease_waiters
+
+    async def _get(self, key: str, now: int) -> StoredResult | None:
+        row = await self._database.read_one(_READ, (key, seconds(now)))
+        if row is None:
+            return None
+        text, expires_at, described, fingerprint = row
+        if fingerprint is not None and described != digest(text):
+            fingerprint = None  # another writer replaced the value
+        return StoredResult(text, from_seconds(expires_at), fingerprint)
+
+    async def _set(
+        self, key: str, row: StoredResult, now: int, fence: Fence | None, ends_lease: bool
+    ) -> None:
+        expires_at = None if row.expires_at is None else seconds(row.expires_at)
+
+        def store(connection: sqlite3.Connection) -> None:
+            check_fence(connection, fence)
+            connection.execute(_WRITE, (key, row.text, expires_at, now // 1000))
+            if row.fingerprint is None:
+                drop_side(connection, key)
+            else:
+                connection.execute(_WRITE_SIDE, (key, digest(row.text), row.fingerprint))
+            if fence is not None and ends_lease:
+                end_lease(connection, fence.stored_key, fence.token)
+
+        await self._database.submit(store)
+        if fence is not None and ends_lease:
+            self._lease_waiters.notify(fence.stored_key)
+
+    async def _delete(self, key: str, now: int) -> bool:
+        def delete(connection: sqlite3.Connection) -> bool:
+            rows = connection.execute(_DELETE, (key,)).fetchall()
+            drop_side(connection, key)
+            return bool(rows) and (rows[0][0] is None or rows[0][0] > seconds(now))
+
+        return await self._database.submit(delete)
+
+
+async def expired_keys(database: Database, now: int, limit: int) -> list[str]:
+    return [row[0] for row in await database.read_all(_EXPIRED, (seconds(now), limit))]
+
+
+def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int) -> int:
+    """Remove those of the results that have expired, as part of a write; how many."""
+    removed = 0
+    for key in keys:
+        if connection.execute(_DELETE_EXPIRED, (key, seconds(now))).rowcount:
+            drop_side(connection, key)
+            removed += 1
+    return removed
+
+
+def drop_side(connection: sqlite3.Connection, key: str) -> None:
+    """Forget the fingerprint, as part of a write."""
+    connection.execute(_DROP_SIDE, (key,))

@@ -1,0 +1,214 @@
+"""Leases as rows of one table, for the processes of one machine."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Final, NamedTuple
+
+from goscope.backend import (
+    BaseLockProvider,
+    Clock,
+    Fence,
+    LockNamespace,
+    ProcessIdentity,
+    StoreContext,
+    Waiters,
+    milliseconds,
+    refused,
+    this_process,
+)
+from goscope.providers import LockHolder, Milliseconds
+
+from .._database import Database
+from ..schema import upper_bound
+
+POLL_SHORTEST: Final = 2
+POLL_LONGEST: Final = 50
+POLL_GROWTH: Final = 0.05
+"""Milliseconds between two looks at a held lock, and the share of the wait so far they grow to."""
+
+_COLUMNS: Final = (
+    "owner, token, expires_at, boot_id, host, pid, pid_namespace, started, acquired_at"
+)
+_READ: Final = f"SELECT {_COLUMNS} FROM go_goscope_locks WHERE key = ?"
+_READ_RANGE: Final = (
+    f"SELECT key, {_COLUMNS} FROM go_goscope_locks WHERE key >= ? AND key < ? ORDER BY key"
+)
+_NEXT_TOKEN: Final = (
+    "UPDATE go_goscope_meta SET value = value + 1 WHERE key = 'token' RETURNING value"
+)
+_GRANT: Final = (
+    f"INSERT OR REPLACE INTO go_goscope_locks (key, {_COLUMNS}) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_EXTEND: Final = """
+    UPDATE go_goscope_locks SET expires_at = ?
+    WHERE key = ? AND token = ? AND expires_at > ? AND boot_id = ?
+"""
+_RELEASE: Final = "DELETE FROM go_goscope_locks WHERE key = ? AND token = ?"
+_REMOVE: Final = "DELETE FROM go_goscope_locks WHERE key = ?"
+_IN_FORCE: Final = "SELECT 1 FROM go_goscope_locks WHERE key = ? AND token = ?"
+_ABANDONED: Final = "(boot_id = ? AND expires_at <= ? OR boot_id <> ? AND acquired_at <= ?)"
+_READ_ABANDONED: Final = f"SELECT key FROM go_goscope_locks WHERE {_ABANDONED} LIMIT ?"
+_REMOVE_ABANDONED: Final = f"DELETE FROM go_goscope_locks WHERE key = ? AND {_ABANDONED}"
+
+KEPT_MS: Final = 86_400_000
+"""A lease that ran out still fences its holder's writes for a day, unless it is taken."""
+
+
+class Lease(NamedTuple):
+    """A row of the table, without its key; ``expires_at`` in steady milliseconds of that boot."""
+
+    owner: str
+    token: int
+    expires_at: int
+    boot_id: str
+    host: str
+    pid: int
+    pid_namespace: str
+    started: str
+    acquired_at: int
+
+    def left_ms(self, clock: Clock) -> int:
+        """How much longer it runs; 0 or less once it has run out."""
+        return self.expires_at - clock.steady_ms() if self.boot_id == clock.boot_id else 0
+
+    def is_free(self, clock: Clock) -> bool:
+        """Whether the lease may be taken: it ran out, or its holder certainly died."""
+        if self.left_ms(clock) <= 0:
+            return True
+        process = ProcessIdentity(self.host, self.pid, self.pid_namespace, self.started)
+        return process != this_process() and process.is_gone()
+
+    def holder(self, clock: Clock) -> LockHolder:
+        return LockHolder(
+            owner=self.owner,
+            host=self.host,
+            pid=self.pid,
+            since=self.acquired_at,
+            expires_in_ms=self.left_ms(clock),
+            fencing_token=self.token,
+        )
+
+
+def check_fence(connection: sqlite3.Connection, fence: Fence | None) -> None:
+    """Raise `LeaseLost` unless the fence's grant is in force: the first thing a write does."""
+    if fence is not None:
+        found = connection.execute(_IN_FORCE, (fence.stored_key, fence.token)).fetchall()
+        if not found:
+            raise refused(fence)
+
+
+def end_lease(connection: sqlite3.Connection, key: str, token: int) -> None:
+    """End the grant with this token and no other, as part of a write."""
+    connection.execute(_RELEASE, (key, token))
+
+
+def remove(connection: sqlite3.Connection, key: str) -> None:
+    """End whatever grant there is, as part of a write."""
+    connection.execute(_REMOVE, (key,))
+
+
+class SQLiteLockProvider(BaseLockProvider):
+    """Locks in the file. ``waiters`` are those of this process, by stored key."""
+
+    def __init__(self, context: StoreContext, database: Database, namespace: LockNamespace) -> None:
+        super().__init__(context, namespace)
+        self.waiters: Final = Waiters()
+        self._database = database
+
+    async def wait_released(self, key: str, timeout: Milliseconds | None = None) -> bool:
+        """Return True when the lock may be free, False after ``timeout``.
+
+        A release by this adapter is noticed at once, one by another process within 50 ms, the
+        end of the lease and the death of its holder as well.
+        """
+        stored = self.stored(key)
+        clock = self.context.clock
+        limit = None if timeout is None else milliseconds(timeout, "timeout")
+        began = clock.steady_ms()
+        while True:
+            lease = await self._read(stored)
+            if lease is None or lease.is_free(clock):
+                return True
+            waited = clock.steady_ms() - began
+            if limit is not None and waited >= limit:
+                return False
+            pause = min(max(waited * POLL_GROWTH, POLL_SHORTEST), POLL_LONGEST)
+            pause = min(pause, max(lease.left_ms(clock), 1))
+            if limit is not None:
+                pause = min(pause, limit - waited)
+            await self.waiters.wait(stored, pause / 1000, clock)
+
+    async def held(self) -> AsyncIterator[tuple[str, LockHolder]]:
+        """Every grant of this prefix and namespace that was not released, by stored key."""
+        start = f"{self.context.prefix}{self.namespace}:"
+        for row in await self._database.read_all(_READ_RANGE, (start, upper_bound(start))):
+            yield row[0], Lease._make(row[1:]).holder(self.context.clock)
+
+    # --- primitives --------------------------------------------------------------------------
+
+    def _grant(self, key: str, owner: str, ttl_ms: int) -> Awaitable[int | None]:
+        clock = self.context.clock
+
+        def grant(connection: sqlite3.Connection) -> int | None:
+            rows = connection.execute(_READ, (key,)).fetchall()
+            if rows and not Lease._make(rows[0]).is_free(clock):
+                return None
+            token: int = connection.execute(_NEXT_TOKEN).fetchall()[0][0]
+            me = this_process()
+            expires_at = clock.steady_ms() + ttl_ms
+            process = (me.host, me.pid, me.namespace, me.started)
+            lease = Lease(owner, token, expires_at, clock.boot_id, *process, clock.wall_ms())
+            connection.execute(_GRANT, (key, *lease))
+            return token
+
+        return self._database.submit(grant)
+
+    def _extend(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
+        clock = self.context.clock
+
+        def extend(connection: sqlite3.Connection) -> bool:
+            now = clock.steady_ms()
+            parameters = (now + ttl_ms, key, token, now, clock.boot_id)
+            return connection.execute(_EXTEND, parameters).rowcount > 0
+
+        return self._database.submit(extend)
+
+    def _release(self, key: str, token: int) -> Awaitable[None]:
+        return self._end(key, lambda connection: end_lease(connection, key, token))
+
+    def _remove(self, key: str) -> Awaitable[None]:
+        return self._end(key, lambda connection: remove(connection, key))
+
+    def _end(self, key: str, work: Callable[[sqlite3.Connection], None]) -> Awaitable[None]:
+        # A callback, not a coroutine around it: the future itself knows how to be cancelled.
+        ending = self._database.submit(work)
+        ending.add_done_callback(lambda _: self.waiters.notify(key))
+        return ending
+
+    async def _holder(self, key: str) -> LockHolder | None:
+        lease = await self._read(key)
+        return None if lease is None else lease.holder(self.context.clock)
+
+    async def _read(self, key: str) -> Lease | None:
+        row = await self._database.read_one(_READ, (key,))
+        return None if row is None else Lease._make(row)
+
+
+async def abandoned_keys(database: Database, clock: Clock, limit: int) -> list[str]:
+    """Leases that ran out a day ago; of those from another boot, that were taken a day ago."""
+    rows = await database.read_all(_READ_ABANDONED, (*_abandoned(clock), limit))
+    return [row[0] for row in rows]
+
+
+def remove_abandoned(connection: sqlite3.Connection, keys: Iterable[str], clock: Clock) -> int:
+    """Remove those of the leases that are abandoned, as part of a write; how many."""
+    parameters = _abandoned(clock)
+    return sum(connection.execute(_REMOVE_ABANDONED, (key, *parameters)).rowcount for key in keys)
+
+
+def _abandoned(clock: Clock) -> tuple[str, int, str, int]:
+    boot_id = clock.boot_id
+    return boot_id, clock.steady_ms() - KEPT_MS, boot_id, clock.wall_ms() - KEPT_MS

@@ -1,0 +1,47 @@
+"""What the tests of the SQLite backend share."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+import pytest_asyncio
+
+from goscope.testing import FakeClock
+from goscope_sqlite import SQLiteAdapter
+
+Query: TypeAlias = Callable[..., list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest_asyncio.fixture
+async def adapter(path: Path, clock: FakeClock) -> AsyncIterator[SQLiteAdapter]:
+    """An open adapter on ``path`` whose time stands still."""
+    async with SQLiteAdapter(path, locks="shared", clock=clock) as adapter:
+        yield adapter
+
+
+@pytest.fixture
+def query(path: Path) -> Query:
+    """Run one statement as another program would, on a connection of its own."""
+
+    def run(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(path, isolation_level=None, timeout=5)
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        finally:
+            connection.close()
+
+    return run

@@ -1,0 +1,286 @@
+"""Writes share transactions and fail alone; a cancelled one happened or not, whole."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from goscope.errors import BackendBusy, BackendError, BackendFull
+from goscope_sqlite import SQLiteAdapter
+
+pytestmark = pytest.mark.asyncio
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+BIG = "x" * 200_000
+
+
+def insert(key: str, value: object = 0) -> Callable[[sqlite3.Connection], str]:
+    """A write of one row."""
+
+    def work(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO go_goscope_meta VALUES (?, ?)", (key, value))
+        return key
+
+    return work
+
+
+def inserted(query: Query) -> list[str]:
+    return [key for (key,) in query("SELECT key FROM go_goscope_meta WHERE key GLOB 'w[0-9]*'")]
+
+
+class Gate:
+    """A write that stays in its transaction until it is opened, at the latest by ``with``."""
+
+    def __init__(self) -> None:
+        self._entered = threading.Event()
+        self._opened = threading.Event()
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        self._entered.set()
+        assert self._opened.wait(30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.open()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def wait_entered(self) -> None:
+        assert await asyncio.to_thread(self._entered.wait, 30)
+
+
+@pytest.fixture
+def data_version(path: Path) -> Iterator[Callable[[], int]]:
+    """A number that changes whenever another connection has committed."""
+    connection = sqlite3.connect(path, check_same_thread=False)
+    yield lambda: int(connection.execute("PRAGMA data_version").fetchall()[0][0])
+    connection.close()
+
+
+# --- sharing -----------------------------------------------------------------------------------
+
+
+async def test_writes_that_wait_are_committed_together(
+    adapter: SQLiteAdapter, data_version: Callable[[], int]
+) -> None:
+    versions = await asyncio.gather(
+        *(adapter._database.submit(lambda _: data_version()) for _ in range(100))
+    )
+    assert len(set(versions)) == 1
+
+
+async def test_a_batch_that_takes_long_is_committed_early_for_other_processes(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    """The second write of the batch is run in a later transaction than the slow first one."""
+    seen: list[list[str]] = []
+
+    def slow(connection: sqlite3.Connection) -> None:
+        insert("w1")(connection)
+        threading.Event().wait(0.05)
+
+    await asyncio.gather(
+        adapter._database.submit(slow),
+        adapter._database.submit(lambda _: seen.append(inserted(query))),
+    )
+    assert seen == [["w1"]]
+
+
+async def test_writes_are_run_in_the_order_they_were_submitted(adapter: SQLiteAdapter) -> None:
+    order: list[int] = []
+
+    def number(n: int) -> Callable[[sqlite3.Connection], None]:
+        return lambda _: order.append(n)
+
+    await asyncio.gather(*(adapter._database.submit(number(n)) for n in range(2000)))
+    assert order == list(range(2000))
+
+
+# --- failing -----------------------------------------------------------------------------------
+
+
+async def test_a_write_that_fails_without_a_change_fails_alone(
+    adapter: SQLiteAdapter, query: Query, data_version: Callable[[], int]
+) -> None:
+    """The others are still committed in the one transaction they began in."""
+
+    def fail(_: sqlite3.Connection) -> None:
+        raise LookupError("no")
+
+    submit = adapter._database.submit
+    outcomes = await asyncio.gather(
+        submit(insert("w1")),
+        submit(fail),
+        submit(lambda _: data_version()),
+        submit(insert("w2")),
+        submit(lambda _: data_version()),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[1], LookupError)
+    assert outcomes[2] == outcomes[4]
+    assert inserted(query) == ["w1", "w2"]
+
+
+async def test_a_write_that_fails_after_a_change_takes_only_its_own_change_back(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        insert("w9")(connection)
+        raise LookupError("no")
+
+    submit = adapter._database.submit
+    outcomes = await asyncio.gather(
+        submit(insert("w1")), submit(fail), submit(insert("w2")), return_exceptions=True
+    )
+    assert outcomes[0] == "w1"
+    assert isinstance(outcomes[1], LookupError)
+    assert outcomes[2] == "w2"
+    assert inserted(query) == ["w1", "w2"]
+
+
+async def test_the_disk_gets_full_for_one_write_and_the_others_are_kept(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    """SQLite itself rolls the whole batch back then, also what had gone well before."""
+    submit = adapter._database.submit
+    pages = query("PRAGMA page_count")[0][0]
+
+    def fill_up(connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA max_page_count = {pages + 5}").fetchall()
+
+    await submit(fill_up)
+    outcomes = await asyncio.gather(
+        submit(insert("w1")),
+        submit(insert("w9", BIG)),
+        submit(insert("w2")),
+        return_exceptions=True,
+    )
+    assert outcomes[0] == "w1"
+    assert outcomes[2] == "w2"
+    assert isinstance(outcomes[1], BackendFull)
+    assert isinstance(outcomes[1].__cause__, sqlite3.OperationalError)
+    assert "Free some space" in str(outcomes[1])
+    assert inserted(query) == ["w1", "w2"]
+    with pytest.raises(BackendFull):
+        await submit(insert("w9", BIG))
+    assert await submit(insert("w3")) == "w3"
+
+
+async def test_every_write_gets_its_own_error_when_the_lock_is_not_to_be_had(path: Path) -> None:
+    async with SQLiteAdapter(path, busy_timeout="50ms") as adapter:
+        other = sqlite3.connect(path, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            submit = adapter._database.submit
+            outcomes = await asyncio.gather(
+                submit(insert("w1")), submit(insert("w2")), return_exceptions=True
+            )
+        finally:
+            other.close()
+        assert [type(outcome) for outcome in outcomes] == [BackendBusy, BackendBusy]
+        assert outcomes[0] is not outcomes[1]
+        assert await adapter._database.submit(insert("w1")) == "w1"
+
+
+async def test_a_statement_that_sqlite_refuses_is_a_backend_error(adapter: SQLiteAdapter) -> None:
+    with pytest.raises(BackendError, match="syntax error") as caught:
+        await adapter._database.submit(lambda connection: connection.execute("NONSENSE"))
+    assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+
+
+# --- cancelling --------------------------------------------------------------------------------
+
+
+async def test_a_write_cancelled_before_it_begins_never_happens(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    submit = adapter._database.submit
+    with Gate() as gate:
+        running = submit(gate)
+        await gate.wait_entered()
+        waiting = submit(insert("w1"))
+        assert waiting.cancel()
+    await running
+    await submit(insert("w2"))
+    assert waiting.cancelled()
+    assert inserted(query) == ["w2"]
+
+
+async def test_a_caller_cancelled_while_its_write_runs_waits_for_it(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    gate = Gate()
+
+    def work(connection: sqlite3.Connection) -> None:
+        insert("w1")(connection)
+        gate(connection)
+
+    async def call() -> None:
+        await adapter._database.submit(work)
+
+    with gate:
+        task = asyncio.create_task(call())
+        await gate.wait_entered()
+        task.cancel()
+        done, _ = await asyncio.wait([task], timeout=0.05)
+        assert not done, "the cancelled caller left before its write was over"
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert inserted(query) == ["w1"]
+
+
+async def test_a_timeout_around_a_write_is_a_timeout(adapter: SQLiteAdapter, query: Query) -> None:
+    with Gate() as gate:
+        asyncio.get_running_loop().call_later(0.1, gate.open)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await adapter._database.submit(gate)
+    assert await adapter._database.submit(insert("w1")) == "w1"
+    assert inserted(query) == ["w1"]
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_wherever_a_caller_is_cancelled_no_transaction_stays_open(
+    adapter: SQLiteAdapter, query: Query, turns: int
+) -> None:
+    """Another connection gets the write lock at once, and sees the write whole or not at all."""
+    task = asyncio.create_task(adapter.cache.set("key", 1, "1h", tags=["tag"], stale="1h"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    [outcome] = await asyncio.gather(task, return_exceptions=True)
+    assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+    query("INSERT INTO go_goscope_meta VALUES ('other', 1)")
+    rows = [query(f"SELECT * FROM go_goscope_cache{part}") for part in ("", "_side", "_tags")]
+    assert [len(found) for found in rows] in ([0, 0, 0], [1, 1, 1])
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_wherever_an_acquire_is_cancelled_the_lock_is_free_afterwards(
+    adapter: SQLiteAdapter, turns: int
+) -> None:
+    task = asyncio.create_task(adapter.lock.acquire("key"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if not task.done():
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await adapter.lock.holder("key") is None
+
+
+async def test_closing_finishes_what_was_submitted(path: Path, query: Query) -> None:
+    async with SQLiteAdapter(path) as adapter:
+        writes = [adapter._database.submit(insert(f"w{number}")) for number in range(1000)]
+    assert all(write.done() for write in writes)
+    assert len(inserted(query)) == 1000

@@ -1,0 +1,283 @@
+"""Connecting, disconnecting, and what happens to an adapter that is used in the wrong place."""
+
+# ruff: noqa: ASYNC240  # a look at a small local file blocks nobody here
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from goscope import ScopeNotOpen
+from goscope.errors import BackendUnavailable, SchemaMismatch
+from goscope.providers import Capability
+from goscope_sqlite import SQLiteAdapter
+
+
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name != "goscope-sqlite-exit"}
+
+
+async def ended(before: set[threading.Thread]) -> None:
+    """Return when no other threads are left: they end by themselves, soon after they are told."""
+    for thread in threads() - before:
+        await asyncio.to_thread(thread.join, 10)
+        assert not thread.is_alive(), f"still there: {thread}"
+
+
+@pytest.mark.asyncio
+async def test_disconnecting_leaves_one_file_and_no_thread(path: Path) -> None:
+    before = threads()
+    async with SQLiteAdapter(path) as adapter:
+        await adapter.cache.set("key", 1)
+        await adapter.cache.keys()
+        assert len(list(path.parent.iterdir())) == 3
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    await ended(before)
+
+
+@pytest.mark.asyncio
+async def test_a_failing_connect_leaves_nothing_open(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+    adapter = SQLiteAdapter(path)
+    before = threads()
+    for _ in range(2):
+        with pytest.raises(Exception, match="no SQLite database"):
+            await adapter.connect()
+    await ended(before)
+    path.unlink()
+    async with adapter:
+        assert await adapter.cache.get("key") is None
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("turns", [0, 1, 2, 5, 20])
+async def test_a_connect_that_is_cancelled_leaves_nothing_open(path: Path, turns: int) -> None:
+    adapter = SQLiteAdapter(path)
+    before = threads()
+    task = asyncio.create_task(adapter.connect())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not adapter.is_connected
+    await ended(before)
+    async with adapter:
+        await adapter.cache.set("key", 1)
+
+
+@pytest.mark.asyncio
+async def test_the_path_is_relative_to_the_directory_at_connect(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    async with SQLiteAdapter(path.name) as adapter:
+        monkeypatch.chdir("/")
+        await adapter.cache.set("key", 1)
+        assert await adapter.cache.keys() == ["key"]
+        assert await adapter.cache.get("key") == 1
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("use", ["get", "set", "keys"])
+async def test_an_adapter_that_is_not_connected_says_so(path: Path, use: str) -> None:
+    adapter = SQLiteAdapter(path)
+
+    async def try_it() -> None:
+        calls: dict[str, Callable[[], object]] = {
+            "get": lambda: adapter.cache.get("key"),
+            "set": lambda: adapter.cache.set("key", 1),
+            "keys": lambda: adapter.cache.keys(),
+        }
+        with pytest.raises(ScopeNotOpen, match=r"SQLiteAdapter\('.*store.db'\) is not connected"):
+            await calls[use]()  # type: ignore[misc]  # all three are coroutines
+
+    await try_it()
+    async with adapter:
+        pass
+    await try_it()
+
+
+@pytest.mark.asyncio
+async def test_a_value_outlives_the_adapter_and_a_store_in_memory_does_not(path: Path) -> None:
+    kept: dict[str, object] = {}
+    for where in (str(path), ":memory:"):
+        adapter = SQLiteAdapter(where)
+        async with adapter:
+            await adapter.cache.set("key", 1)
+        async with adapter:
+            kept[where] = await adapter.cache.get("key")
+        assert (Capability.PERSISTENT in adapter.capabilities) == (where != ":memory:")
+    assert kept == {str(path): 1, ":memory:": None}
+
+
+def test_an_adapter_may_be_connected_again_in_another_loop(path: Path) -> None:
+    adapter = SQLiteAdapter(path)
+
+    async def count() -> int:
+        async with adapter:
+            return await adapter.cache.increment("runs")
+
+    assert [asyncio.run(count()) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_second_loop_is_refused(path: Path) -> None:
+    adapter = SQLiteAdapter(path)
+
+    async def from_another_loop() -> list[str]:
+        sentences: list[str] = []
+        for use in (adapter.cache.get("key"), adapter.cache.set("key", 1), adapter.cache.keys()):
+            with pytest.raises(BackendUnavailable) as caught:
+                await use
+            sentences.append(str(caught.value))
+        return sentences
+
+    async def main() -> list[str]:
+        async with adapter:
+            return await asyncio.to_thread(asyncio.run, from_another_loop())
+
+    for sentence in asyncio.run(main()):
+        assert "was connected in another event loop" in sentence
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_use_after_a_fork_is_refused_and_the_parent_goes_on(path: Path) -> None:
+    """The child may open an adapter of its own, on the same file."""
+    adapter = SQLiteAdapter(path)
+
+    async def child() -> None:
+        for use in (adapter.cache.get("key"), adapter.cache.set("key", 2)):
+            with pytest.raises(BackendUnavailable, match="before this process was forked"):
+                await use
+        async with SQLiteAdapter(path) as own:
+            await own.cache.set("child", 1)
+
+    def run_child() -> None:
+        code = 1
+        try:
+            asyncio.run(child())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    async def parent() -> int:
+        async with adapter:
+            await adapter.cache.set("key", 1)
+            pid = os.fork()
+            if pid == 0:
+                threading.Thread(target=run_child).start()  # away from the parent's running loop
+                threading.Event().wait(60)
+                os._exit(2)
+            _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+            await adapter.cache.set("key", 3)
+            assert await adapter.cache.get("key") == 3
+            assert await adapter.cache.get("child") == 1
+            return os.waitstatus_to_exitcode(status)
+
+    assert asyncio.run(parent()) == 0
+
+
+UNCLOSED = """
+import asyncio, sys
+from goscope_sqlite import SQLiteAdapter
+keep = []
+async def main():
+    adapter = SQLiteAdapter(sys.argv[1])
+    keep.append(adapter)
+    await adapter.connect()
+    await adapter.cache.set("key", 1)
+    {end}
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("end", ["print('done')", "raise SystemExit('done')", "keep.clear()"])
+def test_an_unclosed_adapter_warns_and_the_process_ends(path: Path, end: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-W", "always::ResourceWarning", "-c", UNCLOSED.format(end=end), path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "was never disconnected" in run.stderr
+    assert "Traceback" not in run.stderr
+
+    async def read() -> object:
+        async with SQLiteAdapter(path) as adapter:
+            return await adapter.cache.get("key")
+
+    assert asyncio.run(read()) == 1
+
+
+LOOP_IN_A_THREAD = """
+import asyncio, sys, threading
+from goscope_sqlite import SQLiteAdapter
+connected = threading.Event()
+async def main():
+    async with SQLiteAdapter(sys.argv[1]) as adapter:
+        connected.set()
+        for number in range(5):
+            await asyncio.sleep(0.05)
+            await adapter.cache.set("key", number)
+        print(threading.main_thread().is_alive(), await adapter.cache.get("key"))
+threading.Thread(target=lambda: asyncio.run(main())).start()
+connected.wait()
+"""
+
+
+def test_a_loop_in_a_thread_goes_on_after_the_main_thread(path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", LOOP_IN_A_THREAD, path], capture_output=True, text=True, timeout=30
+    )
+    assert (run.stdout, run.stderr) == ("False 4\n", "")
+
+
+CLOSING_LOOP = """
+import asyncio, sys
+from goscope_sqlite import SQLiteAdapter
+async def main():
+    await adapter.connect()
+    tasks = [asyncio.create_task(adapter.cache.set(f"{n}", n)) for n in range(100)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return tasks
+adapter = SQLiteAdapter(sys.argv[1])
+tasks = asyncio.run(main())
+assert all(task.done() for task in tasks)
+try:
+    asyncio.run(adapter.disconnect())
+except Exception as exc:
+    print(exc)
+"""
+
+
+def test_a_closing_loop_does_not_leave_callers_waiting(path: Path) -> None:
+    """The loop cancels every task, the one that runs the batches included."""
+    run = subprocess.run(
+        [sys.executable, "-c", CLOSING_LOOP, path], capture_output=True, text=True, timeout=30
+    )
+    assert "was connected in another event loop" in run.stdout
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.asyncio
+async def test_a_schema_error_is_no_reason_to_wait(path: Path) -> None:
+    """Only a locked file is tried again; anything else fails at once."""
+    async with SQLiteAdapter(path) as adapter:
+        await adapter._database.submit(
+            lambda c: c.execute("UPDATE go_goscope_meta SET value = 2 WHERE key = 'schema_version'")
+        )
+    async with asyncio.timeout(2):
+        with pytest.raises(SchemaMismatch):
+            await SQLiteAdapter(path, busy_timeout="1h").connect()

@@ -1,0 +1,136 @@
+"""The known bugs of go-go-scope's SQLite adapter, none of which may come back here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from goscope import MISSING, Checkpoint
+from goscope.testing import FakeClock
+from goscope_sqlite import SQLiteAdapter
+
+pytestmark = pytest.mark.asyncio
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+async def test_extend_does_not_revive_an_expired_lock(
+    adapter: SQLiteAdapter, clock: FakeClock
+) -> None:
+    handle = await adapter.lock.acquire("key", "1s", "me")
+    assert handle is not None
+    await clock.advance("1s")
+    assert not await handle.extend("1m")
+    assert not await adapter.lock.extend("key", "1m", "me")
+    assert await adapter.lock.acquire("key") is not None
+
+
+async def test_a_ttl_under_a_second_lasts_as_long_as_it_says(
+    adapter: SQLiteAdapter, clock: FakeClock
+) -> None:
+    clock.step_wall("700ms")  # so that the second changes before the entry expires
+    await adapter.cache.set("key", 1, "400ms")
+    await clock.advance("399ms")
+    assert await adapter.cache.get("key") == 1
+    await clock.advance("1ms")
+    assert await adapter.cache.get("key") is None
+
+
+@pytest.mark.parametrize("ttl", [0, timedelta(0), "0s", -1])
+async def test_a_ttl_of_zero_is_refused_instead_of_lasting_for_ever(
+    adapter: SQLiteAdapter, ttl: Any
+) -> None:
+    with pytest.raises(ValueError, match="ttl"):
+        await adapter.cache.set("key", 1, ttl)
+    assert not await adapter.cache.has("key")
+
+
+async def test_null_a_miss_and_text_that_does_not_decode_can_be_told_apart(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    events: list[Any] = []
+    adapter.observe(events.append)
+    await adapter.cache.set("null", None)
+    await adapter.cache.set("broken", 1)
+    query("UPDATE go_goscope_cache SET value = '{' WHERE key = 'cache:broken'")
+    assert await adapter.cache.get("null", MISSING) is None
+    assert await adapter.cache.get("absent", MISSING) is MISSING
+    assert not events
+    assert await adapter.cache.get("broken", MISSING) is MISSING
+    assert [event.key for event in events] == ["broken"]
+
+
+async def test_fifty_concurrent_failures_count_fifty(adapter: SQLiteAdapter) -> None:
+    counts = await asyncio.gather(
+        *(adapter.circuit_breaker.record_failure("key", 50) for _ in range(50))
+    )
+    assert sorted(counts) == list(range(1, 51))
+    state = await adapter.circuit_breaker.get_state("key")
+    assert state is not None
+    assert (state.state, state.failure_count) == ("open", 50)
+
+
+async def test_keys_do_not_show_the_names_of_the_format(adapter: SQLiteAdapter) -> None:
+    await adapter.cache.set("key", 1)
+    assert await adapter.cache.keys() == ["key"]
+
+
+@pytest.mark.parametrize("pattern", ["user_*", "USER:*", "user?1", "[u]ser:1", "user%"])
+async def test_only_a_star_is_special_in_a_pattern(adapter: SQLiteAdapter, pattern: str) -> None:
+    await adapter.cache.set("user:1", 1)
+    assert await adapter.cache.keys(pattern) == []
+    await adapter.cache.set(pattern.replace("*", "x"), 2)
+    assert await adapter.cache.keys(pattern) == [pattern.replace("*", "x")]
+
+
+async def test_clear_leaves_a_prefix_alone_that_only_looks_alike(
+    adapter: SQLiteAdapter, path: Any
+) -> None:
+    async with (
+        SQLiteAdapter(path, key_prefix="my_app:") as mine,
+        SQLiteAdapter(path, key_prefix="myXapp:") as other,
+    ):
+        await mine.cache.set("key", 1)
+        await other.cache.set("key", 2)
+        await adapter.cache.set("key", 3)
+        await mine.cache.clear()
+        assert await mine.cache.get("key") is None
+        assert await other.cache.get("key") == 2
+        assert await adapter.cache.get("key") == 3
+
+
+async def test_checkpoints_have_methods_and_cleanup_is_valid_sql(adapter: SQLiteAdapter) -> None:
+    for number in range(5):
+        await adapter.checkpoint.save(
+            Checkpoint(id=f"c{number}", task_id="task", sequence=number, timestamp=0, data=number)
+        )
+    await adapter.checkpoint.cleanup("task", 2)
+    assert [found.id for found in await adapter.checkpoint.list("task")] == ["c3", "c4"]
+
+
+async def test_a_result_and_the_end_of_its_lease_are_one_transaction(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    """The original gets, runs and sets; here nobody sees the result and the lease at once."""
+    lease = await adapter.lease.acquire("idempotency:charge")
+    await adapter.idempotency.set("charge", 1, fence=lease)
+    assert query("SELECT count(*) FROM go_goscope_locks") == [(0,)]
+    assert query("SELECT value FROM go_goscope_idempotency WHERE key = 'charge'") == [("1",)]
+
+
+async def test_acquiring_costs_the_same_with_thousands_of_locks_held(path: Any) -> None:
+    """The original looks at every held lock; a tenth of a millisecond each would show here."""
+    async with SQLiteAdapter(path) as adapter:
+        for number in range(10_000):
+            assert await adapter.lock.acquire(f"held:{number}")
+        began = time.perf_counter()
+        for number in range(100):
+            handle = await adapter.lock.acquire(f"key:{number}")
+            assert handle is not None
+            await handle.release()
+        assert time.perf_counter() - began < 0.1

@@ -1,0 +1,260 @@
+"""Several processes on one file."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from goscope.errors import BackendBusy
+from goscope.providers import LockHandle, LockProvider, SupportsWait
+from goscope_sqlite import SQLiteAdapter
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+CHILD = """
+import asyncio, sys
+from goscope_sqlite import SQLiteAdapter
+
+async def main():
+    async with SQLiteAdapter(sys.argv[1], locks="shared") as adapter:
+        {body}
+
+asyncio.run(main())
+"""
+
+HOLD = """
+        handle = await adapter.lock.acquire("key", "1h")
+        print(handle.fencing_token, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        await handle.release()
+        print("released", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+"""
+
+
+@contextmanager
+def child(path: Path, body: str) -> Generator[subprocess.Popen[str]]:
+    """Another process with an adapter on the file, killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(body=body.strip()), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def line(stream: IO[str] | None) -> str:
+    assert stream is not None
+    async with asyncio.timeout(30):
+        return (await asyncio.to_thread(stream.readline)).strip()
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    """Let the child go on to its next step."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+
+
+async def acquired(locks: LockProvider, key: str) -> LockHandle:
+    handle = await locks.acquire(key)
+    assert handle is not None
+    return handle
+
+
+@pytest.mark.asyncio
+async def test_a_lock_excludes_other_processes_and_its_release_is_noticed(path: Path) -> None:
+    async with SQLiteAdapter(path, locks="shared") as adapter:
+        with child(path, HOLD) as holder:
+            token = int(await line(holder.stdout))
+            assert isinstance(adapter.lock, SupportsWait)
+            assert await adapter.lock.acquire("key") is None
+            found = await adapter.lock.holder("key")
+            assert found is not None
+            assert (found.pid, found.fencing_token) == (holder.pid, token)
+            waiting = asyncio.create_task(adapter.lock.wait_released("key", "30s"))
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            tell(holder)
+            assert await line(holder.stdout) == "released"
+            assert await asyncio.wait_for(waiting, 5)
+            mine = await acquired(adapter.lock, "key")
+            assert mine.fencing_token is not None
+            assert mine.fencing_token > token
+
+
+@pytest.mark.asyncio
+async def test_the_lock_of_a_killed_process_is_free_at_once(path: Path) -> None:
+    """Its lease would run for another hour."""
+    async with SQLiteAdapter(path, locks="shared") as adapter:
+        with child(path, HOLD) as holder:
+            token = int(await line(holder.stdout))
+            assert isinstance(adapter.lock, SupportsWait)
+            waiting = asyncio.create_task(adapter.lock.wait_released("key", "30s"))
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            holder.send_signal(signal.SIGKILL)
+            holder.wait(30)
+            assert await asyncio.wait_for(waiting, 5)
+            mine = await acquired(adapter.lock, "key")
+            assert mine.fencing_token is not None
+            assert mine.fencing_token > token
+
+
+@pytest.mark.asyncio
+async def test_what_was_acknowledged_survives_the_death_of_the_process(
+    path: Path, query: Query
+) -> None:
+    body = """
+        number = 0
+        while True:
+            await adapter.cache.set(f"{number}", number)
+            print(number, flush=True)
+            number += 1
+"""
+    with child(path, body) as writer:
+        for _ in range(200):
+            await line(writer.stdout)
+        writer.send_signal(signal.SIGKILL)
+        rest, _ = writer.communicate()
+    last = max([199, *(int(number) for number in rest.splitlines() if number)])
+    async with SQLiteAdapter(path) as adapter:
+        for number in range(last):
+            assert await adapter.cache.get(f"{number}") == number
+    assert query("PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.asyncio
+async def test_counters_of_several_processes_lose_nothing(path: Path) -> None:
+    body = """
+        for number in range(20):
+            await asyncio.gather(*(adapter.cache.increment("count") for _ in range(20)))
+            await adapter.circuit_breaker.record_failure("key", 1000)
+        print("done")
+"""
+    async with SQLiteAdapter(path) as adapter:
+        with child(path, body) as one, child(path, body) as two:
+            for each in (one, two):
+                assert await line(each.stdout) == "done"
+        assert await adapter.cache.get("count") == 800
+        state = await adapter.circuit_breaker.get_state("key")
+        assert state is not None
+        assert state.failure_count == 40
+
+
+@pytest.mark.asyncio
+async def test_a_write_waits_for_another_process_and_reads_do_not(path: Path) -> None:
+    async with SQLiteAdapter(path) as adapter:
+        await adapter.cache.set("key", 1)
+        other = sqlite3.connect(path, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(adapter.cache.set("key", 2))
+            async with asyncio.timeout(2):
+                for _ in range(50):
+                    assert await adapter.cache.get("key") == 1
+                assert await adapter.cache.keys() == ["key"]
+            assert not writing.done()
+            other.execute("COMMIT")
+            await writing
+        finally:
+            other.close()
+        assert await adapter.cache.get("key") == 2
+
+
+@pytest.mark.asyncio
+async def test_opening_waits_for_a_file_that_others_hold(path: Path) -> None:
+    """The switch to WAL would fail at once, whatever the busy timeout."""
+    other = sqlite3.connect(path, isolation_level=None)
+    try:
+        other.execute("CREATE TABLE t (a)")
+        other.execute("BEGIN IMMEDIATE")
+        adapter = SQLiteAdapter(path)
+        connecting = asyncio.create_task(adapter.connect())
+        await asyncio.sleep(0.1)
+        assert not connecting.done()
+        other.execute("COMMIT")
+        await connecting
+        await adapter.disconnect()
+    finally:
+        other.close()
+
+
+@pytest.mark.asyncio
+async def test_opening_a_file_that_stays_locked_fails_after_the_busy_timeout(path: Path) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    try:
+        other.execute("CREATE TABLE t (a)")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BackendBusy, match="raise busy_timeout"):
+            await SQLiteAdapter(path, busy_timeout="50ms").connect()
+    finally:
+        other.close()
+
+
+def test_many_first_opens_at_once_all_succeed(tmp_path: Path) -> None:
+    """Each of them creates what is missing, or finds that another one just did."""
+    errors: list[BaseException] = []
+
+    async def use(path: Path) -> None:
+        async with SQLiteAdapter(path) as adapter:
+            await adapter.cache.increment("opened")
+
+    def run(path: Path, barrier: threading.Barrier) -> None:
+        try:
+            barrier.wait(30)
+            asyncio.run(use(path))
+        except BaseException as exc:
+            errors.append(exc)
+
+    for number in range(5):
+        path = tmp_path / f"{number}.db"
+        barrier = threading.Barrier(16)
+        openers = [threading.Thread(target=run, args=(path, barrier)) for _ in range(16)]
+        for opener in openers:
+            opener.start()
+        for opener in openers:
+            opener.join()
+
+        async def count(path: Path = path) -> object:
+            async with SQLiteAdapter(path) as adapter:
+                return await adapter.cache.get("opened")
+
+        assert not errors
+        assert asyncio.run(count()) == 16
+
+
+@pytest.mark.asyncio
+async def test_the_write_ahead_log_stays_small_while_two_processes_write(path: Path) -> None:
+    body = """
+        for number in range(150):
+            text = f"{number}" + "y" * 3000
+            await asyncio.gather(*(adapter.cache.set(f"y{n}", text) for n in range(50)))
+        print("done")
+"""
+    log = path.with_name(f"{path.name}-wal")
+    sizes: list[int] = []
+    async with SQLiteAdapter(path) as adapter:
+        with child(path, body) as other:
+            for number in range(150):
+                text = f"{number}" + "x" * 3000
+                await asyncio.gather(*(adapter.cache.set(f"x{n}", text) for n in range(50)))
+                sizes.append(log.stat().st_size)
+            assert await line(other.stdout) == "done"
+    # Each process writes 30 MB to it.
+    assert max(sizes) < 20 * 1024 * 1024

@@ -1,0 +1,176 @@
+"""Expired rows go by themselves, in small steps, and the file stops growing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from goscope.errors import BackendError
+from goscope.testing import FakeClock
+from goscope_sqlite import SQLiteAdapter, _sweeper
+
+pytestmark = pytest.mark.asyncio
+
+Query = Callable[..., list[tuple[Any, ...]]]
+
+
+def rows(query: Query) -> dict[str, int]:
+    """How many rows there are in each table that may not grow for ever."""
+    tables = ("cache", "cache_side", "cache_tags", "idempotency", "idempotency_side", "locks")
+    return {table: query(f"SELECT count(*) FROM go_goscope_{table}")[0][0] for table in tables}
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when the sweeper, which works in the background, has come so far."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  # what is waited for is in the file
+            await asyncio.sleep(0.01)
+
+
+async def test_an_idle_store_is_swept_at_its_interval(
+    adapter: SQLiteAdapter, clock: FakeClock, query: Query
+) -> None:
+    for number in range(120):
+        await adapter.cache.set(f"{number}", 1, "1s", tags=["tag"])
+        await adapter.idempotency.set(f"{number}", 1, "1s", fingerprint="print")
+    await adapter.cache.set("live", 1, "1h", tags=["tag"])
+    await clock.advance("1s")
+    assert rows(query)["cache"] == 121
+    await clock.advance("30s")
+    await until(lambda: rows(query)["idempotency_side"] == 0)
+    assert rows(query) == {
+        "cache": 1,
+        "cache_side": 1,
+        "cache_tags": 1,
+        "idempotency": 0,
+        "idempotency_side": 0,
+        "locks": 0,
+    }
+
+
+async def test_a_stale_entry_is_kept_until_it_may_not_be_served_any_more(
+    adapter: SQLiteAdapter, clock: FakeClock
+) -> None:
+    for number in range(120):
+        await adapter.cache.set(f"stale:{number}", number, "1s", stale="1h")
+        await adapter.cache.set(f"plain:{number}", number, "1s")
+    await clock.advance("2s")
+    await adapter._sweeper.sweep()
+    assert [await adapter.cache.get_entry(f"plain:{n}") for n in range(120)] == [None] * 120
+    for number in range(120):
+        entry = await adapter.cache.get_entry(f"stale:{number}")
+        assert entry is not None
+        assert entry.value == number
+        assert entry.is_stale
+    await clock.advance("1h")
+    assert await adapter.cache.prune() == 120
+
+
+async def test_leases_are_kept_for_a_day_after_they_ran_out(
+    adapter: SQLiteAdapter, clock: FakeClock, query: Query
+) -> None:
+    lease = await adapter.lease.acquire("key", "1s")
+    await clock.advance("24h")
+    await adapter._sweeper.sweep()
+    await adapter.cache.set("fenced", 1, fence=lease)
+    await clock.advance("1s")
+    await adapter._sweeper.sweep()
+    assert rows(query)["locks"] == 0
+
+
+async def test_a_lease_of_another_boot_goes_a_day_after_it_was_taken(
+    adapter: SQLiteAdapter, clock: FakeClock, query: Query
+) -> None:
+    await adapter.lease.acquire("key", "7d")
+    clock.boot_id = "another"
+    await adapter._sweeper.sweep()
+    assert rows(query)["locks"] == 1
+    await clock.advance("24h")
+    await adapter._sweeper.sweep()
+    assert rows(query)["locks"] == 0
+
+
+async def test_side_rows_go_when_another_writer_deleted_what_they_describe(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    for number in range(120):
+        await adapter.cache.set(f"{number}", 1, tags=["tag"])
+    await adapter.idempotency.set("key", 1, fingerprint="print")
+    query("DELETE FROM go_goscope_cache WHERE key != 'cache:7'")
+    query("DELETE FROM go_goscope_idempotency")
+    for _ in range(3):  # one page of a side table a sweep
+        await adapter._sweeper.sweep()
+    assert rows(query)["cache_side"] == rows(query)["cache_tags"] == 1
+    assert rows(query)["idempotency_side"] == 0
+
+
+async def test_no_step_removes_more_than_a_few_rows(
+    adapter: SQLiteAdapter, clock: FakeClock, query: Query
+) -> None:
+    await adapter.cache.set_many({f"{number}": 1 for number in range(2000)}, "1s")
+    await clock.advance("1s")
+    left: list[int] = []
+
+    async def watch() -> None:
+        while not left or left[-1]:
+            found = await adapter._database.submit(
+                lambda c: c.execute("SELECT count(*) FROM go_goscope_cache").fetchall()[0][0]
+            )
+            left.append(found)
+
+    await asyncio.gather(watch(), adapter._sweeper.sweep())
+    assert max(a - b for a, b in pairwise([2000, *left])) <= 2 * _sweeper.STEP
+
+
+async def test_a_sweep_with_nothing_to_do_writes_nothing(
+    adapter: SQLiteAdapter, query: Query, path: Path
+) -> None:
+    await adapter.cache.set("key", 1, "1h", tags=["tag"], stale="1h")
+    log = path.with_name(f"{path.name}-wal")
+    before = log.stat().st_mtime_ns
+    await adapter._sweeper.sweep()
+    assert log.stat().st_mtime_ns == before
+
+
+async def test_the_file_of_a_steady_workload_stops_growing(path: Path) -> None:
+    """Written to all the time, with real time, it is swept without waiting for the interval."""
+
+    async def write(rounds: range) -> int:
+        for number in rounds:
+            keys = (f"{number}:{each}" for each in range(100))
+            await asyncio.gather(*(adapter.cache.set(key, "x" * 500, "50ms") for key in keys))
+        pages: int = await adapter._database.submit(
+            lambda connection: connection.execute("PRAGMA page_count").fetchall()[0][0]
+        )
+        return pages
+
+    async with SQLiteAdapter(path, sweep_interval="1h") as adapter:
+        warm = await write(range(60))
+        # Four times as much was written by then, and how much of it is left at once varies.
+        assert await write(range(60, 240)) < 2.5 * warm
+
+
+async def test_an_error_in_a_sweep_is_told_and_ends_nothing(
+    adapter: SQLiteAdapter,
+    clock: FakeClock,
+    query: Query,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(*_: object) -> None:
+        raise BackendError("the disk is on fire")
+
+    await adapter.cache.set("key", 1, "1s")
+    with monkeypatch.context() as patched, caplog.at_level(logging.WARNING, "goscope_sqlite"):
+        patched.setattr(adapter._sweeper, "_sweep_leases", fail)
+        await clock.advance("30s")
+        await until(lambda: "the disk is on fire" in caplog.text)
+    await adapter.cache.set("other", 1, "1s")
+    await clock.advance("30s")
+    await until(lambda: rows(query)["cache"] == 0)
