@@ -58,6 +58,27 @@ class Store:
             yield
 
 
+class ForeignAdapter:
+    """An adapter that fulfils the Protocol and nothing more, without our base class."""
+
+    def __init__(self) -> None:
+        ours = MemoryAdapter()
+        self.lock = ours.lock
+        self.lease = ours.lease
+        self.cache = ours.cache
+        self.circuit_breaker = ours.circuit_breaker
+        self.checkpoint = ours.checkpoint
+        self.idempotency = ours.idempotency
+        self.capabilities = ours.capabilities
+        self.is_connected = False
+
+    async def connect(self) -> None:
+        self.is_connected = True
+
+    async def disconnect(self) -> None:
+        self.is_connected = False
+
+
 async def turns(count: int = 40) -> None:
     """Let the other tasks of the loop run."""
     for _ in range(count):

@@ -184,6 +184,14 @@ async def test_a_value_set_by_hand_ends_the_wait(store: Store, gs: Scope, other:
     await leader
 
 
+@pytest.mark.parametrize("type", [None, dict[str, int]])
+async def test_one_lookup_counts_once_in_the_statistics(gs: Scope, type: Any) -> None:
+    for _ in range(3):
+        await gs.cache.get_or_set("key", Source(), type=type)
+    stats = await gs.cache.stats()
+    assert (stats.misses, stats.hits) == (1, 2)
+
+
 async def test_everyone_gets_a_copy_of_its_own(gs: Scope) -> None:
     made = {"list": [1]}
 
@@ -313,6 +321,19 @@ async def test_a_failing_leader_is_replaced_in_another_process(
     assert await follower == {"made": 1}
 
 
+async def test_a_leader_that_died_is_replaced_when_its_lease_ends(store: Store, gs: Scope) -> None:
+    leases = gs.persistence.lease
+    assert leases is not None
+    assert await leases.acquire("cache:key", "10s") is not None
+    call = asyncio.create_task(gs.cache.get_or_set("key", Source()))
+    await store.settle()
+    await store.pass_time("9s")
+    assert not call.done()
+    await store.pass_time("2s")
+    await until(call.done)
+    assert await call == {"made": 1}
+
+
 async def test_a_leader_that_lost_its_lease_returns_its_value_unstored(
     store: Store, gs: Scope, other: Scope
 ) -> None:
@@ -366,9 +387,9 @@ async def test_a_stale_value_is_served_while_one_caller_refreshes(store: Store, 
     for _ in range(5):
         value = await gs.cache.get_or_set("key", refresh, ttl="5m", stale="1h")
         assert value == {"made": 1}
-    await gate.arrival()
     refreshing = [task for task in asyncio.all_tasks() if "Cache._refresh" in repr(task)]
     assert len(refreshing) == 1
+    await gate.arrival()
     gate.open()
     await until(lambda: source.made == 2)
     await store.settle()

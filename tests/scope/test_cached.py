@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from goscope import ConfigurationError, Scope, ScopeNotOpen
+from goscope.events import CacheRefreshed
+from goscope.testing import record_events
 
 from .support import Gate, Store, until
 
@@ -197,10 +199,13 @@ async def test_when_decides_what_is_stored(gs: Scope) -> None:
         calls.append(name)
         return User(name) if name == "ada" else None
 
-    for _ in range(2):
-        assert await find("ada") == User("ada")
-        assert await find("bob") is None
+    with record_events(gs) as events:
+        for _ in range(2):
+            assert await find("ada") == User("ada")
+            assert await find("bob") is None
     assert calls == ["ada", "bob", "bob"]
+    stored = [event.stored for event in events if isinstance(event, CacheRefreshed)]
+    assert stored == [True, False, False]
 
 
 @pytest.mark.asyncio

@@ -6,7 +6,10 @@ import asyncio
 
 import pytest
 
-from goscope import LockTimeout, Scope
+from goscope import LockHandle, LockProvider, LockTimeout, Scope
+from goscope.memory import MemoryAdapter
+from goscope.providers import Milliseconds
+from goscope.testing import FakeClock
 
 from .support import Gate, Store, turns, until
 
@@ -233,6 +236,56 @@ async def test_cancelled_in_the_queue_it_leaves_no_place_behind(gs: Scope, other
     await (await third).release()
     assert await is_free(gs, "door")
     assert await is_free(other, "door")
+
+
+class PolledLocks:
+    """Locks of a store that cannot say when one is released."""
+
+    def __init__(self, locks: LockProvider) -> None:
+        self._locks = locks
+        self.extend = locks.extend
+        self.force_release = locks.force_release
+        self.holder = locks.holder
+        self.tries = 0
+
+    async def acquire(
+        self, key: str, ttl: Milliseconds | None = None, owner: str | None = None
+    ) -> LockHandle | None:
+        self.tries += 1
+        return await self._locks.acquire(key, ttl, owner)
+
+
+async def test_where_nobody_is_woken_the_lock_is_polled_for() -> None:
+    """From every 2 ms to every 50 ms, and not beyond the wait."""
+    clock = FakeClock()
+    adapter = MemoryAdapter(clock=clock)
+    locks = PolledLocks(adapter.lock)
+    setattr(adapter, "lock", locks)  # noqa: B010  # it is another type than the adapter says
+    async with Scope(persistence=adapter) as gs:
+        handle = await gs.lock("door", ttl="1m").acquire()
+        waiting = asyncio.create_task(gs.lock("door").acquire())
+        await turns()
+        await clock.advance("10ms")
+        assert locks.tries == 1 + 1 + 5
+        await clock.advance("10s")
+        assert 200 < locks.tries < 300
+        await handle.release()
+        await clock.advance("50ms")
+        assert waiting.done()
+        began = clock.steady_ms()
+        hasty = asyncio.create_task(gs.lock("door", wait="3s").acquire())
+        await turns()
+        await clock.advance("3s")
+        with pytest.raises(LockTimeout) as caught:
+            await hasty
+        assert clock.steady_ms() - began == caught.value.waited_ms == 3000
+
+
+async def test_a_block_left_in_another_task_is_refused(gs: Scope) -> None:
+    lock = gs.lock("door")
+    await asyncio.create_task(lock.__aenter__())
+    with pytest.raises(RuntimeError, match="another task"):
+        await lock.__aexit__(None, None, None)
 
 
 @pytest.mark.parametrize("steps", range(14))

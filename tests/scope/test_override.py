@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from goscope import ConfigurationError, InvalidOption, Scope
-from goscope.memory import MemoryAdapter
+from goscope import ConfigurationError, InvalidOption, Scope, _plugins
+from goscope.backend import Backend
+from goscope.memory import MemoryAdapter, MemoryOptions
 from goscope.testing import FakeClock, override
 from goscope_sqlite import SQLiteAdapter
 
-from .support import Gate
+from .support import ForeignAdapter, Gate
 
 pytestmark = pytest.mark.asyncio
 
@@ -76,6 +77,29 @@ async def test_options_are_those_of_the_backend(tmp_path: Path) -> None:
             assert isinstance(gs.persistence.context.clock, FakeClock)
     with override(gs, nonsense=1), pytest.raises(InvalidOption, match="nonsense"):
         await gs.open()
+
+
+async def test_a_backend_that_takes_no_clock_is_refused_with_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    foreign = Backend(
+        name="foreign", summary="", options=MemoryOptions, open=lambda _: ForeignAdapter()
+    )
+
+    def find_backend(name: str) -> Backend:
+        assert name == "foreign"
+        return foreign
+
+    monkeypatch.setattr(_plugins, "find_backend", find_backend)
+    gs = Scope(backend="memory")
+    with (
+        override(gs, backend="foreign", clock=FakeClock()),
+        pytest.raises(ConfigurationError, match="ForeignAdapter takes no clock"),
+    ):
+        await gs.open()
+    with override(gs, backend="foreign"):
+        async with gs:
+            assert isinstance(gs.persistence, ForeignAdapter)
 
 
 async def test_it_nests() -> None:

@@ -135,6 +135,12 @@ async def test_a_mistyped_option_is_named_with_its_source() -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_value_the_backend_cannot_use_is_told_with_its_source() -> None:
+    said = await complaint(Scope("memory://?default_lock_ttl=soon"))
+    assert "the URL 'memory://': default_lock_ttl 'soon' is no duration" in said
+
+
+@pytest.mark.asyncio
 async def test_a_missing_option_is_named() -> None:
     with pytest.raises(InvalidOption) as caught:
         await Scope(backend="sqlite").open()

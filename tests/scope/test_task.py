@@ -175,6 +175,15 @@ async def test_a_number_of_checkpoints_that_is_none_is_refused(gs: Scope, keep: 
         await gs.run("etl", turns, keep=keep)  # type: ignore[arg-type]  # never called
 
 
+@pytest.mark.parametrize("option", ["interval", "wait"])
+async def test_a_bare_number_is_no_duration(gs: Scope, option: str) -> None:
+    options: dict[str, Any] = {option: 5}
+    with pytest.raises(TypeError, match="'5s'"):
+        await gs.run("etl", lambda task: turns(), **options)
+    with pytest.raises(TypeError, match="'5s'"):
+        gs.resumable("etl", **options)
+
+
 # --- cancelled saves -------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_type
 
-from goscope import MISSING, CircuitBreaker, Scope, Task
+from goscope import MISSING, CircuitBreaker, Once, Scope, Task
 from goscope.memory import MemoryAdapter
 from goscope.providers import (
     CacheEntry,
@@ -105,6 +105,15 @@ async def a_cached_method_is_bound(repository: Repository) -> None:
     assert_type(await repository.user.invalidate(7), bool)
 
 
+async def the_cache_of_a_scope_is_typed_as_the_providers() -> None:
+    assert_type(await gs.cache.get("user:7", type=User), User | None)
+    assert_type(await gs.cache.get("user:7", "nobody", type=User), User | str)
+    assert_type(await gs.cache.get("users", type=list[User]), list[User] | None)
+    user = await gs.cache.get("user:7", MISSING, type=User)
+    if user is not MISSING:
+        assert_type(user, User)
+
+
 async def get_or_set_gives_what_the_factory_makes_or_type() -> None:
     assert_type(await gs.cache.get_or_set("user:7", lambda: load(7), ttl="5m"), User)
     assert_type(await gs.cache.get_or_set("user:7", lambda: load(7), type=User), User)
@@ -127,6 +136,36 @@ async def circuit_breakers() -> None:
         call.fail()
 
 
+breaker = gs.circuit_breaker("api")
+
+
+class Service:
+    @breaker
+    async def fetch(self, user_id: int, *, fresh: bool = False) -> User:
+        raise NotImplementedError
+
+    @gs.idempotent("fetch:{user_id}")
+    async def fetch_once(self, user_id: int) -> User:
+        raise NotImplementedError
+
+    @gs.cached("5m", key="{user_id}")
+    @breaker
+    async def fetch_seldom(self, user_id: int) -> User:
+        raise NotImplementedError
+
+    @breaker
+    @gs.cached("5m", key="{user_id}")
+    async def fetch_carefully(self, user_id: int) -> User:
+        raise NotImplementedError
+
+
+async def decorated_methods_are_bound(service: Service) -> None:
+    assert_type(await service.fetch(7, fresh=True), User)
+    assert_type(await service.fetch_once(user_id=7), User)
+    assert_type(await service.fetch_seldom(7), User)
+    assert_type(await service.fetch_carefully(7), User)
+
+
 @dataclass
 class Progress:
     done: int = 0
@@ -139,12 +178,46 @@ async def etl(task: Task[Progress], path: str) -> int:
     return 1
 
 
+@gs.resumable("import:{path}")
+async def import_(task: Task[dict[str, int]], path: str) -> None:
+    assert_type(task.checkpoint.data, dict[str, int] | None)
+
+
+class Importer:
+    @gs.resumable("etl:{path}", state=Progress)
+    async def etl(self, task: Task[Progress], path: str, *, limit: int = 0) -> int:
+        raise NotImplementedError
+
+    @gs.resumable("import:{path}")
+    async def import_(self, task: Task[dict[str, int]], path: str) -> None:
+        raise NotImplementedError
+
+
 @gs.idempotent("charge:{order_id}")
 async def charge(order_id: str) -> int:
     raise NotImplementedError
 
 
-async def tasks_and_idempotent_calls() -> None:
+async def count(task: Task[Progress]) -> int:
+    raise NotImplementedError
+
+
+async def tasks(importer: Importer) -> None:
     assert_type(await etl("a.csv"), int)
+    assert_type(await import_("a.csv"), None)
+    assert_type(await importer.etl("a.csv", limit=7), int)
+    assert_type(await importer.import_(path="a.csv"), None)
+    assert_type(await gs.run("count", count, state=Progress), int)
+    assert_type(await gs.run("count", count, keep=1, wait=0), int)
+    assert_type(await gs.run("count", lambda task: count(task), state=Progress), int)
+
+
+async def idempotent_calls() -> None:
     assert_type(await charge(order_id="7"), int)
     assert_type(await gs.once("greet:7", lambda: load(7), wait=0), User)
+    assert_type(await gs.once("greet:7", lambda: load(7), type=User), User)
+    assert_type(await gs.once_detailed("greet:7", lambda: load(7)), Once[User])
+    once = await gs.once_detailed("greet:7", lambda: load(7), type=User)
+    assert_type(once.value, User)
+    assert_type(once.replayed, bool)
+    assert_type(await gs.idempotency.get("greet:7"), IdempotencyRecord | None)

@@ -6,7 +6,7 @@ Checked by test_api.py, never run.
 
 from __future__ import annotations
 
-from goscope import Scope
+from goscope import Scope, Task
 from goscope.memory import MemoryAdapter
 from goscope.providers import (
     CacheProvider,
@@ -80,3 +80,31 @@ def a_cached_function_is_a_coroutine_function() -> None:
     @gs.cached("5m")  # wrong
     def plain(user_id: int) -> str:
         raise NotImplementedError
+
+
+class Service:
+    @gs.idempotent("charge:{order_id}")
+    async def charge(self, order_id: str) -> int:
+        raise NotImplementedError
+
+    @gs.resumable("etl:{path}", state=list[int])
+    async def etl(self, task: Task[list[int]], path: str) -> int:
+        raise NotImplementedError
+
+
+async def decorated_methods_keep_their_parameters(service: Service) -> None:
+    await service.charge(7)  # wrong
+    await service.etl()  # wrong
+    name: str = await service.charge("7")  # wrong
+
+
+async def count(task: Task[int]) -> int:
+    raise NotImplementedError
+
+
+async def a_task_has_the_state_it_is_run_with() -> None:
+    await gs.run("count", count, state=str)  # wrong
+
+
+async def a_once_of_a_type_gives_that_type() -> None:
+    name: str = await gs.once("key", lambda: cached(7), type=int)  # wrong

@@ -192,9 +192,9 @@ class Cache:
         if fill.stale_ms is not None:
             entry = await provider.get_entry(fill.key, type=fill.type)
             if entry is not None:
+                _report_lookup(runtime, fill.key, began, hit=True, stale=entry.is_stale)
                 if entry.is_stale:
                     self._refresh_later(runtime, fill)
-                _report_lookup(runtime, fill.key, began, hit=True, stale=entry.is_stale)
                 return entry.value
         _report_lookup(runtime, fill.key, began, hit=False)
         text = await self._flights.do(
@@ -285,11 +285,14 @@ class _Fill:
 
 
 async def _stored_text(provider: CacheProvider, fill: _Fill) -> str | None:
-    """The value as text; None when it is absent or does not fit the type, which is a miss."""
-    value = await provider.get(fill.key, MISSING, type=fill.type)
-    if value is not MISSING and fill.type is not None:
-        value = await provider.get(fill.key, MISSING)  # as it is stored, not as the type has it
-    return None if value is MISSING else encode(value)
+    """The live value as text; None when it is absent or does not fit the type, which is a miss.
+
+    Read as an entry: looking again is no further miss in the statistics.
+    """
+    entry = await provider.get_entry(fill.key, type=fill.type)
+    if entry is not None and fill.type is not None:
+        entry = await provider.get_entry(fill.key)  # as it is stored, not as the type has it
+    return None if entry is None or entry.is_stale else encode(entry.value)
 
 
 async def _compute(

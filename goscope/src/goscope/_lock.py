@@ -68,7 +68,12 @@ class Lock:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        held = self._held.pop(asyncio.current_task())
+        held = self._held.pop(asyncio.current_task(), None)
+        if held is None:
+            raise RuntimeError(
+                f"the block of lock {self.key!r} was entered in another task: leave it in the "
+                f"same one, or take the lock with acquire() and give it back with release()"
+            )
         try:
             await held.guard.__aexit__(exc_type, exc, traceback)
         finally:

@@ -140,6 +140,7 @@ class Scope:
                 await settle(adapter.disconnect())
             raise
         self._owns_adapter = owned
+        self._plugins = plugins
         for observer in plugins:
             self._observers.add(observer)
         if isinstance(adapter, SupportsEvents):
@@ -150,7 +151,7 @@ class Scope:
         runtime, self._runtime = self._runtime, None
         if runtime is None:
             return
-        for observer in _plugin_observers():
+        for observer in self._plugins:
             self._observers.remove(observer)
         await settle(self._shut_down(runtime))
 
@@ -265,6 +266,29 @@ class Scope:
                 f"One circuit has one set of settings; give this one a key of its own"
             )
         return CircuitBreaker(self._open_runtime, key, settings, counts_result)
+
+    @overload
+    async def run(
+        self,
+        task_id: str,
+        fn: Callable[[Task[S]], Awaitable[R]],
+        *,
+        state: type[S],
+        keep: int = 10,
+        interval: Duration | None = None,
+        wait: Duration | int | None = None,
+    ) -> R: ...
+    @overload
+    async def run(
+        self,
+        task_id: str,
+        fn: Callable[[Task[Any]], Awaitable[R]],
+        *,
+        state: None = None,
+        keep: int = 10,
+        interval: Duration | None = None,
+        wait: Duration | int | None = None,
+    ) -> R: ...
 
     async def run(
         self,
@@ -389,6 +413,29 @@ class Scope:
             key, fn, ttl=ttl, wait=wait, fingerprint=fingerprint, type=type
         )
         return once.value
+
+    @overload
+    async def once_detailed(
+        self,
+        key: str,
+        fn: Callable[[], Awaitable[Any]],
+        *,
+        ttl: Duration | None = "24h",
+        wait: Duration | int | None = None,
+        fingerprint: Any = None,
+        type: type[T],
+    ) -> Once[T]: ...
+    @overload
+    async def once_detailed(
+        self,
+        key: str,
+        fn: Callable[[], Awaitable[T]],
+        *,
+        ttl: Duration | None = "24h",
+        wait: Duration | int | None = None,
+        fingerprint: Any = None,
+        type: None = None,
+    ) -> Once[T]: ...
 
     async def once_detailed(
         self,

@@ -35,8 +35,13 @@ class Settings:
     source: str
 
     def open(self) -> PersistenceAdapter:
-        """A new adapter, not connected yet."""
-        return self.backend.open(self.options)
+        """A new adapter, not connected yet. Raises `ConfigurationError` for unusable values."""
+        try:
+            return self.backend.open(self.options)
+        except ConfigurationError:
+            raise
+        except ValueError as exc:  # such as text that is no duration
+            raise ConfigurationError(f"{self.source}: {exc}") from exc
 
 
 def resolve(url: str | None, backend: str | None, options: Mapping[str, Any]) -> Settings:
@@ -106,8 +111,7 @@ def _text(value: Any, option: str, source: str) -> str:
 
 def _from_mapping(name: str, options: Mapping[str, Any], source: str) -> Settings:
     backend = _plugins.find_backend(name)
-    built = _build_options(backend, options, source, strict=True)
-    return Settings(backend, built, f"backend {name!r} from {source}")
+    return Settings(backend, _build_options(backend, options, source, strict=True), source)
 
 
 def _from_url(url: str, source: str, extra: Mapping[str, Any]) -> Settings:
@@ -138,8 +142,8 @@ def _from_url(url: str, source: str, extra: Mapping[str, Any]) -> Settings:
             raise InvalidOption(name, f"{source} {shown!r}", "is given twice")
         options[name] = value
     options.update(extra)
-    built = _build_options(backend, options, f"{source} {shown!r}", strict=False)
-    return Settings(backend, built, f"{source} {shown!r}")
+    source = f"{source} {shown!r}"
+    return Settings(backend, _build_options(backend, options, source, strict=False), source)
 
 
 def _check_port(parts: SplitResult, source: str) -> None:

@@ -60,9 +60,10 @@ class UnknownBackend(ConfigurationError):
         self.name = name
         self.installed = installed
         known = ", ".join(installed) or "none"
+        distribution = "goscope-bun-compat" if name == "sqlite-bun" else f"goscope-{name}"
         super().__init__(
             f"no backend named {name!r} is installed (installed: {known}). "
-            f"If it exists, `pip install goscope-{name}` provides it."
+            f"If it exists, `pip install {distribution}` provides it."
         )
 
 

@@ -52,7 +52,7 @@ class CacheMiss(Event, frozen=True, kw_only=True):
 
 
 class CacheRefreshed(Event, frozen=True, kw_only=True):
-    """A value was computed; ``stored`` is False when its lease was lost meanwhile."""
+    """A value was computed; ``stored`` is False when ``when`` said no or its lease was lost."""
 
     stored: bool = True
 

@@ -19,7 +19,7 @@ _READ: Final = """
 """
 _WRITE: Final = """
     INSERT INTO go_goscope_idempotency (key, value, expires_at, created_at, updated_at)
-    VALUES (?1, ?2, ?3, ?4, ?4)
+    VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET
         value = excluded.value, expires_at = excluded.expires_at, updated_at = excluded.updated_at
 """
@@ -56,7 +56,7 @@ class SQLiteIdempotencyProvider(BaseIdempotencyProvider):
 
         def store(connection: sqlite3.Connection) -> None:
             check_fence(connection, fence)
-            connection.execute(_WRITE, (key, row.text, expires_at, now // 1000))
+            connection.execute(_WRITE, (key, row.text, expires_at, now // 1000, now // 1000))
             if row.fingerprint is None:
                 drop_side(connection, key)
             else:

@@ -1,0 +1,69 @@
+"""A cancelled caller of a feature leaves no lease, no watcher and no half-written state behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from goscope import CircuitBreakerState, Scope
+
+from .support import turns, watchers
+
+pytestmark = pytest.mark.asyncio
+
+
+async def body() -> int:
+    await turns(2)
+    return 7
+
+
+async def probe(gs: Scope) -> int:
+    """A call through a circuit that is half-open."""
+    circuits = gs.persistence.circuit_breaker
+    assert circuits is not None
+    await circuits.set_state("key", CircuitBreakerState(state="half-open"))
+    return await gs.circuit_breaker("key").call(body)
+
+
+FEATURES: dict[str, Callable[[Scope], Awaitable[int]]] = {
+    "cache": lambda gs: gs.cache.get_or_set("key", body),
+    "circuit": probe,
+    "task": lambda gs: gs.run("key", lambda task: body()),
+    "idempotency": lambda gs: gs.once("key", body),
+}
+
+
+async def steps(count: int) -> None:
+    await turns(count)
+
+
+async def milliseconds(count: int) -> None:
+    await asyncio.sleep(count / 1000)
+
+
+@pytest.mark.parametrize("pause", [steps, milliseconds])
+@pytest.mark.parametrize("count", range(0, 13, 2))
+@pytest.mark.parametrize("feature", FEATURES)
+async def test_whenever_it_comes(
+    gs: Scope,
+    other: Scope,
+    feature: str,
+    pause: Callable[[int], Awaitable[None]],
+    count: int,
+) -> None:
+    async def call(scope: Scope) -> int:
+        return await FEATURES[feature](scope)
+
+    cancelled = asyncio.create_task(call(gs))
+    await pause(count)
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    assert cancelled.cancelled() or cancelled.result() == 7
+    assert watchers() == []
+    leases = gs.persistence.lease
+    assert leases is not None
+    assert await leases.holder(f"{feature}:key") is None
+    for scope in (gs, other):
+        assert await call(scope) == 7
