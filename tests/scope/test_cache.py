@@ -387,7 +387,7 @@ async def test_a_stale_value_is_served_while_one_caller_refreshes(store: Store, 
     for _ in range(5):
         value = await gs.cache.get_or_set("key", refresh, ttl="5m", stale="1h")
         assert value == {"made": 1}
-    refreshing = [task for task in asyncio.all_tasks() if "Cache._refresh" in repr(task)]
+    refreshing = [task for task in asyncio.all_tasks() if "Filler._refresh" in repr(task)]
     assert len(refreshing) == 1
     await gate.arrival()
     gate.open()

@@ -10,7 +10,8 @@ Start with `Scope`. A backend implements the Protocols below with the base class
 `goscope.backend`; what happened is told by the records of `goscope.events`.
 """
 
-from ._cache import Cache, CachedFunction
+from ._cache import Cache
+from ._cached import CachedFunction
 from ._circuit_breaker import CircuitBreaker
 from ._idempotency import Idempotency, Once
 from ._lock import Lock

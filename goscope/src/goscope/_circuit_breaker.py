@@ -21,6 +21,9 @@ from .providers import CircuitBreakerState, CircuitBreakerStateProvider, LockHan
 T = TypeVar("T")
 P = ParamSpec("P")
 
+PROBE_MS: Final = 1_000
+"""How long callers are told to wait beside a running probe, which may end at any moment."""
+
 Counts: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...]"
 
 
@@ -167,14 +170,8 @@ class Call:
         granted = await runtime.leases.acquire(lease, runtime.lease_ttl_ms, wait_ms=0)
         if granted is None:
             holder = await runtime.leases.provider.holder(lease)
-            self._reject(0 if holder is None else holder.expires_in_ms)
-        guard = LeaseGuard(
-            granted,
-            runtime.lease_ttl_ms,
-            clock=runtime.clock,
-            observers=runtime.observers,
-            key=self._key,
-        )
+            self._reject(min(PROBE_MS, 0 if holder is None else holder.expires_in_ms))
+        guard = runtime.guard(granted, self._key)
         await guard.__aenter__()
         try:
             needed = await self._enter_half_open(guard.handle)

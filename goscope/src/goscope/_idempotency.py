@@ -141,14 +141,7 @@ class _Call:
                 return outcome
             if wait_ms is not None:
                 raise GaveUp
-        guard = LeaseGuard(
-            granted,
-            runtime.lease_ttl_ms,
-            clock=runtime.clock,
-            observers=runtime.observers,
-            key=self.key,
-        )
-        async with guard:
+        async with runtime.guard(granted, self.key) as guard:
             # It may have been stored between the first look and the grant.
             return await self.replay() or await self._execute(guard)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-from ._lease import LeaseQueue
+from ._lease import Granted, LeaseGuard, LeaseQueue
 from ._observers import Observers
 from .backend import Clock, settle
 from .errors import CapabilityMissing
@@ -44,6 +44,17 @@ class Runtime:
                 self.name, f"{ability} provider", "choose a backend that has one"
             )
         return provider
+
+    def guard(self, granted: Granted, key: str, *, cancel_body: bool = True) -> LeaseGuard:
+        """Keep a feature's lease while a body runs; ``key`` is what errors and events call it."""
+        return LeaseGuard(
+            granted,
+            self.lease_ttl_ms,
+            clock=self.clock,
+            observers=self.observers,
+            key=key,
+            cancel_body=cancel_body,
+        )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run work beside its caller; it is cancelled when the scope closes."""

@@ -7,8 +7,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, overload
 
-from ._cache import Cache, CachedFunction
+from ._cache import Cache
+from ._cached import CachedFunction
 from ._circuit_breaker import BreakerSettings, CircuitBreaker, Counts
+from ._fill import Filler
 from ._idempotency import Idempotency, Once, idempotent
 from ._lock import Lock, try_lock
 from ._observers import Observers
@@ -106,7 +108,8 @@ class Scope:
         self._opening = False
         self._breaker_settings: dict[str, BreakerSettings] = {}
         self._tasks = Tasks(self._open_runtime)
-        self.cache: Final = Cache(self._open_runtime)
+        self._filler = Filler(self._open_runtime)
+        self.cache: Final = Cache(self._open_runtime, self._filler)
         self.idempotency: Final = Idempotency(self._open_runtime)
 
     def __repr__(self) -> str:
@@ -231,7 +234,14 @@ class Scope:
 
         def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> CachedFunction[P, R]:
             return CachedFunction(
-                self.cache, function, ttl_ms, key=key, tags=tags, stale_ms=stale_ms, when=when
+                self.cache,
+                self._filler,
+                function,
+                ttl_ms,
+                key=key,
+                tags=tags,
+                stale_ms=stale_ms,
+                when=when,
             )
 
         return decorate

@@ -206,14 +206,7 @@ class Tasks:
         granted = await self._own(runtime, task_id, wait_ms)
         self._running.add(task_id)
         try:
-            guard = LeaseGuard(
-                granted,
-                runtime.lease_ttl_ms,
-                clock=runtime.clock,
-                observers=runtime.observers,
-                key=task_id,
-            )
-            async with guard:
+            async with runtime.guard(granted, task_id) as guard:
                 return await _run(runtime, Task(task_id, checkpoint, progress), guard, fn)
         finally:
             self._running.discard(task_id)
@@ -221,10 +214,8 @@ class Tasks:
     async def _own(self, runtime: Runtime, task_id: str, wait_ms: int | None) -> Granted:
         """Take the task's lease. Raises `TaskAlreadyRunning` when its owner is alive."""
         lease, ttl_ms, leases = f"task:{task_id}", runtime.lease_ttl_ms, runtime.leases
-        granted = await leases.acquire(lease, ttl_ms, wait_ms=0)
-        if granted is None and wait_ms is not None:
-            granted = await leases.acquire(lease, ttl_ms, wait_ms=wait_ms)
-        elif granted is None and task_id not in self._running:
+        granted = await leases.acquire(lease, ttl_ms, wait_ms=wait_ms or 0)
+        if granted is None and wait_ms is None and task_id not in self._running:
             granted = await _outlast(runtime, lease)
         if granted is None:
             raise TaskAlreadyRunning(task_id, await leases.provider.holder(lease))

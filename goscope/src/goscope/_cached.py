@@ -1,0 +1,109 @@
+"""``@gs.cached``: a coroutine function whose results are cached."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from ._cache import Cache
+from ._fill import Fill, Filler
+from ._key_template import DefaultKey, KeyTemplate
+from ._result import return_type
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+
+
+class CachedFunction(Generic[P, R]):
+    """A coroutine function whose results are cached: what ``@gs.cached`` makes of it."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        filler: Filler,
+        function: Callable[P, Coroutine[Any, Any, R]],
+        ttl_ms: int | None,
+        *,
+        key: str | None,
+        tags: Sequence[str],
+        stale_ms: int | None,
+        when: Callable[[R], bool] | None,
+    ) -> None:
+        signature = inspect.signature(function)
+        self._cache = cache
+        self._filler = filler
+        self._function = function
+        self._ttl_ms = ttl_ms
+        self._stale_ms = stale_ms
+        self._when = when
+        self._type = return_type(function)
+        self._key = DefaultKey(function, signature) if key is None else KeyTemplate(key, signature)
+        self._tags = [KeyTemplate(tag, signature) for tag in tags]
+        functools.update_wrapper(self, function)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The cached result of the call, computed if it is absent."""
+        value: R = await self._filler.get_or_set(self._fill(args, kwargs))
+        return value
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The cache key of a call with these arguments."""
+        return self._key.render(args, kwargs)
+
+    async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Remove the result of the call with these arguments; whether there was one."""
+        return await self._cache.delete(self._key.render(args, kwargs))
+
+    async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Compute and store the result of the call, whether or not it is there."""
+        value: R = await self._filler.refresh(self._fill(args, kwargs))
+        return value
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> CachedFunction[P, R]: ...
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[Any, Q], R], instance: object, owner: type | None = None
+    ) -> CachedMethod[Q, R]: ...
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> Any:
+        return self if instance is None else CachedMethod(self, instance)
+
+    def _fill(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Fill:
+        tags = tuple(tag.render(args, kwargs) for tag in self._tags)
+        return Fill(
+            self._key.render(args, kwargs),
+            lambda: self._function(*args, **kwargs),
+            self._type(),
+            self._ttl_ms,
+            self._stale_ms,
+            tags,
+            self._when,
+        )
+
+
+class CachedMethod(Generic[Q, R]):
+    """A cached function bound to an instance."""
+
+    def __init__(self, function: CachedFunction[Any, R], instance: object) -> None:
+        self._function = function
+        self._instance = instance
+
+    async def __call__(self, *args: Q.args, **kwargs: Q.kwargs) -> R:
+        """The cached result of the call, computed if it is absent."""
+        return await self._function(self._instance, *args, **kwargs)
+
+    def key(self, *args: Q.args, **kwargs: Q.kwargs) -> str:
+        """The cache key of a call with these arguments."""
+        return self._function.key(self._instance, *args, **kwargs)
+
+    async def invalidate(self, *args: Q.args, **kwargs: Q.kwargs) -> bool:
+        """Remove the result of the call with these arguments; whether there was one."""
+        return await self._function.invalidate(self._instance, *args, **kwargs)
+
+    async def refresh(self, *args: Q.args, **kwargs: Q.kwargs) -> R:
+        """Compute and store the result of the call, whether or not it is there."""
+        return await self._function.refresh(self._instance, *args, **kwargs)
