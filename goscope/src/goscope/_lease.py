@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 from ._observers import Observers
 from .backend import Clock, settle, wait_until
@@ -103,16 +103,28 @@ class LeaseQueue:
             left_ms = None if wait_ms is None else began + wait_ms - now
             if left_ms is not None and left_ms <= 0:
                 return None
-            await self._wait_released(key, now - first, left_ms, look=finished is not None)
-            if finished is not None and await finished():
+            waiting = self._wait_released(key, now - first, left_ms)
+            if finished is None:
+                await waiting
+            elif await self._finishes(finished, waiting):
                 return None
 
-    async def _wait_released(
-        self, key: str, waited_ms: int, left_ms: int | None, *, look: bool
-    ) -> None:
+    async def _finishes(
+        self, finished: Callable[[], Awaitable[bool]], waiting: Coroutine[Any, Any, None]
+    ) -> bool:
+        """Wait, looking now and then whether the lease is needed no more; whether it is not."""
+        task = asyncio.ensure_future(waiting)
+        try:
+            while not await wait_until(task, LOOK_MS / 1000, self._clock):
+                if await finished():
+                    return True
+            await task
+            return await finished()
+        finally:
+            task.cancel()
+
+    async def _wait_released(self, key: str, waited_ms: int, left_ms: int | None) -> None:
         if self._waitable is not None:
-            if look:
-                left_ms = LOOK_MS if left_ms is None else min(left_ms, LOOK_MS)
             await self._waitable.wait_released(key, left_ms)
             return
         pause_ms = min(max(waited_ms * POLL_SHARE, FIRST_POLL_MS), LAST_POLL_MS)

@@ -14,7 +14,7 @@ from goscope.backend import StoreContext, wait_until
 from goscope.errors import BackendError
 
 from ._database import Database
-from .providers import cache, circuit_breaker, idempotency, lock
+from .providers import cache, circuit_breaker, idempotency, line, lock
 
 logger: Final = logging.getLogger("goscope_sqlite")
 
@@ -114,6 +114,8 @@ class Sweeper:
         clock = self._context.clock
         while keys := await lock.abandoned_keys(self._database, clock, STEP):
             await self._remove(keys, partial(lock.remove_abandoned, keys=keys, clock=clock))
+        while keys := await line.stale_keys(self._database, clock, STEP):
+            await self._remove(keys, partial(line.remove_stale, keys=keys, clock=clock))
 
     async def _sweep_side(self, side: _Side) -> None:
         """Look at one page of a side table: only other writers leave rows alone behind."""

@@ -62,6 +62,14 @@ _TABLES: Final = {
         started TEXT NOT NULL,
         acquired_at INTEGER NOT NULL
     """,
+    "go_goscope_lock_waiters": """
+        key TEXT NOT NULL,
+        waiter TEXT NOT NULL,
+        boot_id TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        seen INTEGER NOT NULL,
+        PRIMARY KEY (key, waiter)
+    """,
     "go_goscope_meta": """
         key TEXT PRIMARY KEY,
         value

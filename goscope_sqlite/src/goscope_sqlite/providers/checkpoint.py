@@ -12,6 +12,9 @@ from goscope.errors import CheckpointConflict
 from .._database import Database, Row
 from .lock import check_fence
 
+MANY: Final = 100
+"""How many rows a task may well have when all of them are removed."""
+
 _COLUMNS: Final = "id, task_id, sequence, timestamp, progress, data, estimated_time_remaining"
 _SELECT: Final = f"SELECT {_COLUMNS} FROM go_goscope_checkpoints"
 _LOAD: Final = f"{_SELECT} WHERE id = ?"
@@ -80,7 +83,7 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
             check_fence(connection, fence)
             connection.execute(_TRIM, (task_id, keep))
 
-        await self._database.submit(trim)
+        await self._database.submit(trim, rows=1 if keep else MANY)
 
     def _conflict(self, row: StoredCheckpoint, highest: int | None) -> CheckpointConflict:
         return CheckpointConflict(row.task_id[len(self._prefix) :], row.sequence, highest)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Final, NamedTuple
 
 from goscope.backend import (
@@ -22,11 +24,16 @@ from goscope.providers import LockHolder, Milliseconds
 
 from .._database import Database
 from ..schema import upper_bound
+from .line import Line
 
 POLL_SHORTEST: Final = 2
 POLL_LONGEST: Final = 50
 POLL_GROWTH: Final = 0.05
 """Milliseconds between two looks at a held lock, and the share of the wait so far they grow to."""
+
+POLL_NEXT: Final = 10
+POLL_NEXT_GROWTH: Final = 0.01
+"""The same for who is next in the line: while it does not look, nobody else may take the lock."""
 
 _COLUMNS: Final = (
     "owner, token, expires_at, boot_id, host, pid, pid_namespace, started, acquired_at"
@@ -117,29 +124,43 @@ class SQLiteLockProvider(BaseLockProvider):
         super().__init__(context, namespace)
         self.waiters: Final = Waiters()
         self._database = database
+        self._line = Line(context, database)
 
     async def wait_released(self, key: str, timeout: Milliseconds | None = None) -> bool:
         """Return True when the lock may be free, False after ``timeout``.
 
         A release by this adapter is noticed at once, one by another process within 50 ms, the
-        end of the lease and the death of its holder as well.
+        end of the lease and the death of its holder as well. Processes that wait for longer than
+        100 ms take turns: the lock counts as free for the one that has waited longest.
         """
         stored = self.stored(key)
         clock = self.context.clock
-        limit = None if timeout is None else milliseconds(timeout, "timeout")
-        began = clock.steady_ms()
-        while True:
-            lease = await self._read(stored)
-            if lease is None or lease.is_free(clock):
-                return True
-            waited = clock.steady_ms() - began
-            if limit is not None and waited >= limit:
-                return False
-            pause = min(max(waited * POLL_GROWTH, POLL_SHORTEST), POLL_LONGEST)
-            pause = min(pause, max(lease.left_ms(clock), 1))
-            if limit is not None:
-                pause = min(pause, limit - waited)
-            await self.waiters.wait(stored, pause / 1000, clock)
+        end = None if timeout is None else clock.steady_ms() + milliseconds(timeout, "timeout")
+        try:
+            while True:
+                waited = self._line.wait(stored)
+                lease = await self._read(stored)
+                is_next = await self._line.is_next(stored)
+                if is_next and (lease is None or lease.is_free(clock)):
+                    return True
+                left = None if end is None else end - clock.steady_ms()
+                if left is not None and left <= 0:
+                    self._line.leave(stored)
+                    return False
+                await self._line.stay(stored)
+                pause = self._pause(lease, waited, served_next=is_next and self._line.is_in(stored))
+                pause = pause if left is None else min(pause, left)
+                await self.waiters.wait(stored, pause / 1000, clock)
+        except asyncio.CancelledError:
+            self._line.leave(stored)
+            raise
+
+    def _pause(self, lease: Lease | None, waited: int, *, served_next: bool) -> float:
+        """How many milliseconds until the next look: at the latest when the lease runs out."""
+        longest = max(POLL_NEXT, waited * POLL_NEXT_GROWTH) if served_next else POLL_LONGEST
+        pause = max(waited * POLL_GROWTH, POLL_SHORTEST)
+        left = 0 if lease is None else lease.left_ms(self.context.clock)
+        return min(pause, longest, POLL_LONGEST, left if left > 0 else POLL_LONGEST)
 
     async def held(self) -> AsyncIterator[tuple[str, LockHolder]]:
         """Every grant of this prefix and namespace that was not released, by stored key."""
@@ -151,11 +172,16 @@ class SQLiteLockProvider(BaseLockProvider):
 
     def _grant(self, key: str, owner: str, ttl_ms: int) -> Awaitable[int | None]:
         clock = self.context.clock
+        in_line, waited = self._line.is_in(key), self._line.has_place(key)
 
         def grant(connection: sqlite3.Connection) -> int | None:
             rows = connection.execute(_READ, (key,)).fetchall()
             if rows and not Lease._make(rows[0]).is_free(clock):
                 return None
+            if not self._line.may_take(connection, key):
+                return None
+            if in_line:
+                self._line.remove(connection, key)
             token: int = connection.execute(_NEXT_TOKEN).fetchall()[0][0]
             me = this_process()
             expires_at = clock.steady_ms() + ttl_ms
@@ -164,7 +190,14 @@ class SQLiteLockProvider(BaseLockProvider):
             connection.execute(_GRANT, (key, *lease))
             return token
 
-        return self._database.submit(grant)
+        granting = self._database.submit(grant)
+        if waited:
+            granting.add_done_callback(partial(self._leave_if_granted, key))
+        return granting
+
+    def _leave_if_granted(self, key: str, granting: asyncio.Future[int | None]) -> None:
+        if not granting.cancelled() and granting.exception() is None and granting.result():
+            self._line.forget(key)
 
     def _extend(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
         clock = self.context.clock
