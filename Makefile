@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+MEASURED := $(VENV)/.measured
+BUN := .bun/node_modules/.bin/bun
 PYPROJECTS := $(wildcard pyproject.toml */pyproject.toml)
 
 # Newer versions of pip and pyright are no news here.
@@ -25,6 +27,17 @@ demo: $(INSTALLED) ## run the demonstration, for example make demo ARGS=--help
 test: $(INSTALLED) ## run the tests, all or those in ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: stress
+stress: $(INSTALLED) ## let Python and Bun write one file at the same time for 20 s
+	@GOSCOPE_STRESS_SECONDS=20 $(BIN)/python -m pytest tests/bun/test_shared_file.py $(ARGS)
+
+.PHONY: bun
+bun: $(BUN) ## fetch Bun, which some tests need, from npm
+
+$(BUN):
+	@npm install --prefix .bun --no-save --no-package-lock --no-audit --no-fund --silent bun
+	@$(BUN) --version >/dev/null
+
 .PHONY: check
 check: $(INSTALLED) ## lint, formatting and types
 	@$(BIN)/ruff check
@@ -41,6 +54,10 @@ format: $(INSTALLED) ## format the code and apply the safe fixes of the linter
 docs: $(INSTALLED) ## check the links of the documentation and run its examples
 	@$(BIN)/python -m pytest tests/docs $(ARGS)
 
+.PHONY: bench
+bench: $(MEASURED) ## measure everything, for example make bench ARGS="--size small"
+	@$(BIN)/python -m bench $(ARGS)
+
 .PHONY: setup
 setup: $(INSTALLED) ## create the virtual environment that the other commands use
 
@@ -49,4 +66,9 @@ $(INSTALLED): $(PYPROJECTS)
 	    { echo '$(PYTHON) is older than Python 3.11: name a newer one with PYTHON=...'; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# What goscope is compared with is installed only where it is measured.
+$(MEASURED): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@

@@ -22,6 +22,7 @@ from goscope_bun_compat import BunSQLiteAdapter
 
 class TestSQLiteBun(BackendConformance, WaitConformance, EventsConformance, InspectionConformance):
     capabilities = frozenset({Capability.PERSISTENT})
+    processes = True
     prefixed_tasks = False
 
     @cached_property
@@ -42,6 +43,7 @@ class TestSQLiteBun(BackendConformance, WaitConformance, EventsConformance, Insp
 
 class TestSQLiteBunWithSharedLocks(TestSQLiteBun):
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
+    processes = True
 
     @asynccontextmanager
     async def open_adapter(

@@ -1,4 +1,6 @@
-"""The backend "sqlite-bun": SQLite on the event loop, in the files of go-go-scope under Bun.
+"""The backend "sqlite-bun": SQLite on the event loop, in the files of go-go-scope under Bun."""
 
-It is not part of this version yet: the module holds its name and registers nothing.
-"""
+from .adapter import BunSQLiteAdapter, BunSQLiteOptions
+from .bun_sqlite import Changes, Database, Statement
+
+__all__ = ["BunSQLiteAdapter", "BunSQLiteOptions", "Changes", "Database", "Statement"]

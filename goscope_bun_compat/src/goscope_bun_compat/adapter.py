@@ -1,0 +1,95 @@
+"""The open store: go-go-scope's file, on the event loop."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import msgspec
+
+from goscope.backend import Clock, milliseconds
+from goscope.errors import ConfigurationError
+from goscope.providers import Milliseconds
+from goscope_sqlite.database import MEMORY, Settings
+from goscope_sqlite.file_adapter import FileAdapter, Locks, check_choice
+
+from ._format import FORMAT
+from ._in_loop import InLoopDatabase
+from .bun_sqlite import Database
+
+
+class BunSQLiteAdapter(FileAdapter):
+    """A store in a file that programs under Bun share, whose SQL runs in the event loop.
+
+    ``path`` may be ":memory:", or a `Database`, which is only asked for its file and left open.
+    ``locks="shared"`` makes ``gs.lock`` exclude other Python processes, not only other tasks; Bun
+    never sees locks. ``durability="full"`` makes an acknowledged write survive a power failure
+    too, and each commit then waits for the disk in the event loop: prefer the backend "sqlite".
+    ``busy_timeout`` is how long a write waits for other processes before `BackendBusy`, and
+    ``sweep_interval`` how often an idle store is looked through for what has expired.
+
+    Raises `ConfigurationError` for options that do not fit; `connect` raises it for a path that
+    cannot hold a database, and `BackendError` for a file that does not.
+    """
+
+    format = FORMAT
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | Database,
+        *,
+        key_prefix: str | None = None,
+        locks: Locks = "memory",
+        durability: Literal["normal", "full"] = "normal",
+        busy_timeout: Milliseconds = "5s",
+        default_lock_ttl: Milliseconds = "30s",
+        sweep_interval: Milliseconds = "30s",
+        clock: Clock | None = None,
+    ) -> None:
+        check_choice(type(self), "durability", durability, ("normal", "full"))
+        self._file = _file_of(path) if isinstance(path, Database) else os.fspath(path)
+        settings = Settings(
+            durability=durability,
+            busy_timeout_ms=milliseconds(busy_timeout, "busy_timeout"),
+        )
+        super().__init__(
+            InLoopDatabase(repr(self), settings),
+            in_memory=self._file == MEMORY,
+            key_prefix=key_prefix,
+            locks=locks,
+            default_lock_ttl=default_lock_ttl,
+            sweep_interval=sweep_interval,
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"BunSQLiteAdapter({self._file!r})"
+
+    async def _locate(self) -> str:
+        return self._file
+
+
+class BunSQLiteOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the backend "sqlite-bun"; see `BunSQLiteAdapter`."""
+
+    path: str
+    key_prefix: str | None = None
+    locks: Locks = "memory"
+    durability: Literal["normal", "full"] = "normal"
+    busy_timeout: str = "5s"
+    default_lock_ttl: str = "30s"
+    sweep_interval: str = "30s"
+
+
+def open_adapter(options: BunSQLiteOptions) -> BunSQLiteAdapter:
+    """Return the adapter that the options describe, not connected yet."""
+    return BunSQLiteAdapter(**msgspec.structs.asdict(options))
+
+
+def _file_of(database: Database) -> str:
+    if database.filename == MEMORY:
+        raise ConfigurationError(
+            "the Database is in memory, where no other connection can open it: give the path of "
+            "a file, or ':memory:' for a store of its own"
+        )
+    return database.filename

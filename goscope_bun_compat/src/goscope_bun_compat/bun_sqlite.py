@@ -1,0 +1,98 @@
+"""The part of Bun's module ``bun:sqlite`` that programs which used go-go-scope call.
+
+Like the original it is synchronous: a statement runs, and may block, where it is called. What
+goscope stores is read and written through the adapter.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+
+MEMORY: Final = ":memory:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What a statement changed, as `Statement.run` and `Database.run` tell."""
+
+    changes: int
+    last_insert_rowid: int
+
+
+class Database:
+    """A database file, created when absent, on a connection of its own.
+
+    As in Bun it does not wait for a lock that another connection holds; ``PRAGMA busy_timeout``
+    changes that. Whoever opens it closes it: `close`, or ``with Database(path) as database``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] = MEMORY) -> None:
+        path = os.fspath(path)
+        self.filename: Final = path if path == MEMORY else os.path.abspath(path)
+        self._connection = sqlite3.connect(self.filename, timeout=0, isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+
+    def __repr__(self) -> str:
+        return f"Database({self.filename!r})"
+
+    def query(self, sql: str) -> Statement:
+        """Return the statement, which is compiled when it runs first and then kept."""
+        return Statement(self._connection, sql)
+
+    def run(self, sql: str, *parameters: Any) -> Changes:
+        """Run one statement and return what it changed."""
+        return self.query(sql).run(*parameters)
+
+    def close(self) -> None:
+        """Close the connection. Does nothing when it is closed."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Statement:
+    """One statement of a `Database`.
+
+    Its parameters are given one by one, or as one mapping of names without ``$``, ``:`` or ``@``.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, sql: str) -> None:
+        self._connection = connection
+        self._sql = sql
+
+    def get(self, *parameters: Any) -> dict[str, Any] | None:
+        """Return the first row, None if there is none."""
+        rows = self.all(*parameters)
+        return rows[0] if rows else None
+
+    def all(self, *parameters: Any) -> list[dict[str, Any]]:
+        """Return all rows."""
+        return [dict(row) for row in self._execute(parameters).fetchall()]
+
+    def run(self, *parameters: Any) -> Changes:
+        """Run it and return what it changed."""
+        before = self._connection.total_changes
+        cursor = self._execute(parameters)
+        cursor.fetchall()  # a statement that returns rows is done only after the last
+        return Changes(
+            changes=self._connection.total_changes - before,
+            last_insert_rowid=cursor.lastrowid or 0,
+        )
+
+    def _execute(self, parameters: Any) -> sqlite3.Cursor:
+        if len(parameters) == 1 and isinstance(parameters[0], (dict, list, tuple)):
+            (parameters,) = parameters
+        return self._connection.execute(self._sql, parameters)

@@ -1,0 +1,293 @@
+"""The `Database` that runs in the event loop: what it does at once, together, and elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from goscope.errors import BackendBusy, BackendUnavailable, CorruptValue, ScopeNotOpen
+from goscope_bun_compat import BunSQLiteAdapter, Database
+
+pytestmark = pytest.mark.asyncio
+
+LOG_LIMIT = 4 * 1024 * 1024
+
+Work = Callable[[sqlite3.Connection], str]
+
+
+@pytest_asyncio.fixture
+async def adapter(path: Path) -> AsyncIterator[BunSQLiteAdapter]:
+    async with BunSQLiteAdapter(path, busy_timeout="500ms") as adapter:
+        yield adapter
+
+
+@contextmanager
+def write_lock(path: Path) -> Generator[None]:
+    """Hold the write lock as another process would."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+def insert(key: str) -> Work:
+    """A write of one row."""
+
+    def work(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO go_goscope_meta VALUES (?, 0)", (key,))
+        return key
+
+    return work
+
+
+def inserted(path: Path) -> list[str]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT key FROM go_goscope_meta WHERE key GLOB 'w[0-9]*'").fetchall()
+    connection.close()
+    return sorted(key for (key,) in rows)
+
+
+def where(connection: sqlite3.Connection) -> str:
+    connection.execute("UPDATE go_goscope_meta SET value = value WHERE key = 'token'")
+    return threading.current_thread().name
+
+
+# --- at once and together ----------------------------------------------------------------------
+
+
+async def test_a_lone_write_is_committed_at_once(adapter: BunSQLiteAdapter, path: Path) -> None:
+    write = adapter._database.submit(insert("w1"))
+    assert write.done()
+    assert inserted(path) == ["w1"]
+
+
+async def test_writes_of_one_turn_are_committed_together(
+    adapter: BunSQLiteAdapter, path: Path
+) -> None:
+    adapter._database._queue._max_seconds = 60  # on a slow machine, too
+    seen: list[int] = []
+    alone = adapter._database.submit(insert("w0"))
+    await asyncio.sleep(0.01)
+    with write_lock(path):  # so that none of them is alone
+        writes = [adapter._database.submit(insert(f"w{number}")) for number in range(1, 11)]
+    assert not any(write.done() for write in writes)
+    writes[0].add_done_callback(lambda _: seen.append(len(inserted(path))))
+    await asyncio.gather(*writes)
+    assert alone.done()
+    assert seen == [11], "the first was resolved before the last was committed"
+
+
+async def test_one_that_fails_leaves_the_others_alone(
+    adapter: BunSQLiteAdapter, path: Path
+) -> None:
+    def fails(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO go_goscope_meta VALUES ('w9', 0)")
+        raise CorruptValue("key", "as the test wants it")
+
+    with write_lock(path):
+        first = adapter._database.submit(insert("w1"))
+        second = adapter._database.submit(fails)
+        third = adapter._database.submit(insert("w3"))
+    assert list(await asyncio.gather(first, third)) == ["w1", "w3"]
+    with pytest.raises(CorruptValue):
+        await second
+    assert inserted(path) == ["w1", "w3"]
+
+
+async def test_a_writer_that_never_waits_yields_the_loop(adapter: BunSQLiteAdapter) -> None:
+    """An await that is done at once never yields by itself."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    turning = asyncio.create_task(turn())
+    began = time.perf_counter()
+    while time.perf_counter() - began < 0.2:
+        await adapter.cache.set("key", turns)
+        await adapter.cache.get("key")
+    turning.cancel()
+    assert turns > 20
+
+
+# --- when another process writes ---------------------------------------------------------------
+
+
+async def test_a_foreign_write_lock_delays_the_callers_and_not_the_loop(
+    adapter: BunSQLiteAdapter, path: Path
+) -> None:
+    longest = 0.0
+
+    async def tick() -> None:
+        nonlocal longest
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - began)
+
+    ticking = asyncio.create_task(tick())
+    await adapter.cache.set("old", 1)
+    with write_lock(path):
+        writing = [asyncio.create_task(adapter.cache.set(f"{n}", n)) for n in range(64)]
+        for _ in range(10):
+            await asyncio.sleep(0.03)
+            assert await adapter.cache.get("old") == 1, "reads do not wait"
+        assert not any(write.done() for write in writing)
+    await asyncio.gather(*writing)
+    ticking.cancel()
+    assert longest < 0.15, "a wait in the loop would have been one of 300 ms"
+
+
+async def test_a_lock_held_longer_than_the_busy_timeout(
+    adapter: BunSQLiteAdapter, path: Path
+) -> None:
+    """Each write has its own patience, and the next one is as good as new."""
+    with write_lock(path):
+        early = asyncio.create_task(adapter.cache.set("early", 1))
+        await asyncio.sleep(0.3)
+        late = asyncio.create_task(adapter.cache.set("late", 1))
+        with pytest.raises(BackendBusy, match="busy_timeout"):
+            await early
+        assert not late.done(), "it has waited for 0.2 of its 0.5 s"
+    await late
+    assert await adapter.cache.keys() == ["late"]
+
+
+async def test_a_caller_that_is_cancelled_while_it_waits_writes_nothing(
+    adapter: BunSQLiteAdapter, path: Path
+) -> None:
+    with write_lock(path):
+        waiting = asyncio.create_task(adapter.cache.set("key", 1))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    await adapter.cache.set("other", 1)
+    assert await adapter.cache.keys() == ["other"]
+
+
+async def test_disconnecting_finishes_what_waits(path: Path) -> None:
+    async with BunSQLiteAdapter(path) as adapter:
+        with write_lock(path):
+            write = adapter._database.submit(insert("w1"))
+        assert not write.done()
+    assert write.done()
+    assert inserted(path) == ["w1"]
+
+
+# --- in the thread -----------------------------------------------------------------------------
+
+
+async def test_only_a_write_of_many_rows_leaves_the_loop(adapter: BunSQLiteAdapter) -> None:
+    here = threading.current_thread().name
+    assert await adapter._database.submit(where) == here
+    assert await adapter._database.submit(where, rows=1000) != here
+    assert await adapter._database.submit(where) == here
+
+
+async def test_nobody_sees_half_of_a_write_that_runs_in_the_thread(
+    adapter: BunSQLiteAdapter,
+) -> None:
+    """The reads of the loop share its connection, but not its transaction."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection) -> None:
+        connection.execute("UPDATE go_goscope_cache SET value = '2'")
+        entered.set()
+        leave.wait(10)
+
+    await adapter.cache.set("key", 1)
+    writing = adapter._database.submit(slow, rows=1000)
+    try:
+        assert await asyncio.to_thread(entered.wait, 10)
+        assert await adapter.cache.get("key") == 1
+        assert await adapter.cache.get_many(["key"]) == {"key": 1}
+        waiting = adapter._database.submit(insert("w1"))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+    finally:
+        leave.set()
+    await writing
+    assert await adapter.cache.get("key") == 2
+    assert await waiting == "w1"
+
+
+async def test_the_log_is_moved_and_begun_anew(adapter: BunSQLiteAdapter, path: Path) -> None:
+    """Of 20 MB that go through it less than 4 are left, and reads never notice."""
+    log = path.with_name(f"{path.name}-wal")
+    for number in range(400):
+        await adapter.cache.set(f"{number % 50}", f"{number}" * 20_000)
+        assert await adapter.cache.has(f"{number % 50}")
+    async with asyncio.timeout(10):
+        while log.stat().st_size > LOG_LIMIT:
+            await asyncio.sleep(0.01)
+            await adapter.cache.set("key", time.time())
+    assert len(await adapter.cache.get_many([f"{number}" for number in range(50)])) == 50
+
+
+async def test_many_values_at_once_are_all_there_or_none(adapter: BunSQLiteAdapter) -> None:
+    values = {f"{number}": {"number": number} for number in range(2000)}
+    await adapter.cache.set_many(values)
+    assert await adapter.cache.get_many(list(values)) == values
+    assert await adapter.cache.delete_many(list(values)) == 2000
+    assert await adapter.cache.keys() == []
+
+
+# --- opening and closing -----------------------------------------------------------------------
+
+
+async def test_a_closed_adapter_leaves_one_file(path: Path) -> None:
+    async with BunSQLiteAdapter(path) as adapter:
+        await adapter.cache.set("key", 1)
+        await adapter.cache.keys()
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    with pytest.raises(ScopeNotOpen):
+        await adapter.cache.get("key")
+
+
+async def test_another_loop_is_refused(adapter: BunSQLiteAdapter) -> None:
+    def elsewhere() -> None:
+        with pytest.raises(BackendUnavailable):
+            asyncio.run(adapter.cache.set("key", 1))
+
+    await asyncio.to_thread(elsewhere)
+
+
+async def test_a_schema_that_another_process_locks_is_waited_for(path: Path) -> None:
+    Database(path).close()
+    with write_lock(path), pytest.raises(BackendBusy):
+        await BunSQLiteAdapter(path, busy_timeout="50ms").connect()
+    async with BunSQLiteAdapter(path) as adapter:
+        assert await adapter.cache.keys() == []
+
+
+async def test_a_closing_loop_finishes_what_was_submitted(path: Path) -> None:
+    """The loop cancels every task, the one that waits for the lock included."""
+    adapter = BunSQLiteAdapter(path)
+    writes: list[asyncio.Future[str]] = []
+
+    async def main() -> None:
+        await adapter.connect()
+        with write_lock(path):
+            writes.append(adapter._database.submit(insert("w1")))
+            await asyncio.sleep(0.02)
+
+    await asyncio.to_thread(asyncio.run, main())
+    assert writes[0].result() == "w1"
+    assert inserted(path) == ["w1"]
+    with pytest.raises(BackendUnavailable):
+        await adapter.disconnect()
+    await adapter._database._close_connections()  # which no program can do any more
