@@ -32,7 +32,7 @@ POLL_GROWTH: Final = 0.05
 """Milliseconds between two looks at a held lock, and the share of the wait so far they grow to."""
 
 POLL_NEXT: Final = 10
-POLL_NEXT_GROWTH: Final = 0.01
+POLL_NEXT_GROWTH: Final = 0.02
 """The same for who is next in the line: while it does not look, nobody else may take the lock."""
 
 _COLUMNS: Final = (
