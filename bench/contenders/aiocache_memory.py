@@ -1,0 +1,43 @@
+"""aiocache in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..contender import MANY, Contender, Operation, peer
+from ..value import small
+
+
+class AiocacheMemory(Contender):
+    name = "aiocache"
+    about = "SimpleMemoryCache(); keeps the objects, copies nothing"
+    packages = ("aiocache",)
+
+    async def open(self) -> None:
+        self._cache = peer("aiocache").SimpleMemoryCache()
+
+    async def close(self) -> None:
+        await self._cache.clear()
+        await self._cache.close()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "get": self.get,
+            "set": self.set,
+            "get_many": self.get_many,
+            "set_many": self.set_many,
+        }
+
+    async def get(self, number: int) -> Any:
+        return await self._cache.get(self.key(number))
+
+    async def set(self, number: int) -> None:
+        await self._cache.set(self.key(number), small(number), ttl=3600)
+
+    async def get_many(self, number: int) -> Any:
+        return await self._cache.multi_get([self.key(number + more) for more in range(MANY)])
+
+    async def set_many(self, number: int) -> None:
+        values = [(self.key(number + more), small(number + more)) for more in range(MANY)]
+        await self._cache.multi_set(values, ttl=3600)

@@ -1,0 +1,75 @@
+"""cashews, on disk and in memory."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ..contender import MANY, Contender, Operation, peer
+from ..value import small
+
+
+class _Cashews(Contender):
+    packages: ClassVar[tuple[str, ...]] = ("cashews",)
+
+    @abstractmethod
+    def url(self) -> str:
+        """Which backend it sets up."""
+
+    async def open(self) -> None:
+        self._cache = peer("cashews").Cache()
+        try:
+            self._cache.setup(self.url())
+        finally:
+            await self._cache.init()
+
+    async def close(self) -> None:
+        await self._cache.close()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "get": self.get,
+            "set": self.set,
+            "get_many": self.get_many,
+            "set_many": self.set_many,
+            "get_or_set": self.get_or_set,
+        }
+
+    async def get(self, number: int) -> Any:
+        return await self._cache.get(self.key(number))
+
+    async def set(self, number: int) -> None:
+        await self._cache.set(self.key(number), small(number), expire=3600)
+
+    async def get_many(self, number: int) -> Any:
+        return await self._cache.get_many(*(self.key(number + more) for more in range(MANY)))
+
+    async def set_many(self, number: int) -> None:
+        values = {self.key(number + more): small(number + more) for more in range(MANY)}
+        await self._cache.set_many(values, expire=3600)
+
+    async def get_or_set(self, number: int) -> Any:
+        return await self._cache.get_or_set(self.key(number), _missed, expire=3600)
+
+
+class CashewsDisk(_Cashews):
+    name = "cashews disk"
+    about = "setup('disk://?directory=...&shards=0'), its default pickle"
+    packages = ("cashews", "diskcache")
+
+    def url(self) -> str:
+        peer("diskcache")  # cashews itself would say only later what it lacks
+        return f"disk://?directory={self.folder}&shards=0"
+
+
+class CashewsMemory(_Cashews):
+    name = "cashews mem"
+    about = "setup('mem://') with room for ten times the keys; keeps the objects, copies nothing"
+
+    def url(self) -> str:
+        return f"mem://?size={10 * self.keys}&check_interval=10"
+
+
+async def _missed() -> Any:
+    raise AssertionError("every call is to be a hit")

@@ -1,0 +1,217 @@
+"""goscope's backends, through the calls that programs make."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Final
+
+import goscope
+from goscope.backend import BaseAdapter
+from goscope.memory import MemoryAdapter
+from goscope.providers import Checkpoint
+from goscope_bun_compat import BunSQLiteAdapter
+from goscope_sqlite import SQLiteAdapter
+
+from ..contender import MANY, PAGE, Contender, Operation
+from ..rows import expire
+from ..value import large, small
+
+NEVER: Final = 1_000_000_000
+
+
+class _Goscope(Contender):
+    sweep_interval = "30s"
+
+    @abstractmethod
+    def adapter(self) -> BaseAdapter:
+        """An adapter that is not connected yet."""
+
+    async def open(self) -> None:
+        adapter = self.adapter()
+        self._scope = goscope.Scope(persistence=adapter)
+        await self._scope.open()
+        self._cache = self._scope.cache
+        assert adapter.lock is not None
+        assert adapter.circuit_breaker is not None
+        assert adapter.checkpoint is not None
+        self._locks = adapter.lock
+        self._circuits = adapter.circuit_breaker
+        self._checkpoints = adapter.checkpoint
+        self._breaker = self._scope.circuit_breaker("healthy")
+
+    async def close(self) -> None:
+        await self._scope.close()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "get": self.get,
+            "set": self.set,
+            "get_many": self.get_many,
+            "set_many": self.set_many,
+            "get_or_set": self.get_or_set,
+            "failure": self.failure,
+            "healthy": self.healthy,
+            "checkpoint": self.checkpoint,
+            "remember": self.replay,
+            "replay": self.replay,
+        }
+
+    async def get(self, number: int) -> Any:
+        return await self._cache.get(self.key(number))
+
+    async def set(self, number: int) -> None:
+        await self._cache.set(self.key(number), small(number), "1h")
+
+    async def get_many(self, number: int) -> Any:
+        return await self._cache.get_many([self.key(number + more) for more in range(MANY)])
+
+    async def set_many(self, number: int) -> None:
+        values = {self.key(number + more): small(number + more) for more in range(MANY)}
+        await self._cache.set_many(values, "1h")
+
+    async def get_or_set(self, number: int) -> Any:
+        return await self._cache.get_or_set(self.key(number), _missed, ttl="1h")
+
+    async def failure(self, number: int) -> Any:
+        key = self.key(number)
+        await self._circuits.record_failure(key, NEVER)
+        return await self._circuits.get_state(key)
+
+    async def healthy(self, number: int) -> Any:
+        return await self._breaker.call(_succeed)
+
+    async def checkpoint(self, number: int) -> Any:
+        now = time.time_ns()
+        task = f"task:{number % 10}"
+        saved = Checkpoint(
+            id=f"{now}",
+            task_id=task,
+            sequence=now,
+            timestamp=now // 1_000_000,
+            data=large(number),
+            progress=50,
+        )
+        await self._checkpoints.save(saved)
+        return await self._checkpoints.load_latest(task)
+
+    async def replay(self, number: int) -> Any:
+        return await self._scope.once(self.key(number), _succeed)
+
+
+class _InMemoryLocks(_Goscope):
+    """Backends whose default for ``gs.lock`` is a lock in memory."""
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {**super().operations(), "lock": self.lock, "hold": self.hold}
+
+    async def lock(self, number: int) -> None:
+        handle = await self._locks.acquire("stock:42")
+        assert handle is not None
+        await handle.release()
+
+    async def hold(self, number: int) -> None:
+        await self._locks.acquire(f"held:{number}", "1h")
+
+
+class GoscopeFile(_InMemoryLocks):
+    """Backends that keep a file."""
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            **super().operations(),
+            "shared_lock": self.shared_lock,
+            "contend": self.contend,
+            "keys": self.list_keys,
+            "some_keys": self.some_keys,
+            "expire": self.expire,
+            "prune": self.prune,
+            "reopen": self.reopen,
+        }
+
+    @abstractmethod
+    def sharing(self) -> BaseAdapter:
+        """An adapter with ``locks="shared"`` that is not connected yet."""
+
+    async def open(self) -> None:
+        await super().open()
+        sharing = self.sharing()
+        self._sharing = goscope.Scope(persistence=sharing)
+        await self._sharing.open()
+        assert sharing.lock is not None
+        self._shared_locks = sharing.lock
+
+    async def close(self) -> None:
+        await self._sharing.close()
+        await super().close()
+
+    async def shared_lock(self, number: int) -> None:
+        handle = await self._shared_locks.acquire(self.key(number))
+        assert handle is not None
+        await handle.release()
+
+    async def contend(self, number: int) -> None:
+        async with self._sharing.lock("contended"):
+            pass
+
+    async def list_keys(self, number: int) -> int:
+        return len(await self._cache.keys())
+
+    async def some_keys(self, number: int) -> int:
+        found = 0
+        async for _ in self._cache.scan("user:1*"):
+            found += 1
+            if found == PAGE:
+                break
+        return found
+
+    async def expire(self, number: int) -> None:
+        expire(self.path, self.keys)
+
+    async def prune(self, number: int) -> int:
+        return await self._cache.prune()
+
+    async def reopen(self, number: int) -> None:
+        async with self.adapter() as adapter:
+            assert adapter.cache is not None
+            await adapter.cache.get("user:0")
+
+
+class GoscopeSQLite(GoscopeFile):
+    name = "goscope sqlite"
+    about = "SQLiteAdapter(path), with locks='shared' where the lock is shared"
+    packages = ("goscope-workspace", "aiosqlite", "msgspec")
+
+    def adapter(self) -> BaseAdapter:
+        return SQLiteAdapter(self.path, sweep_interval=self.sweep_interval)
+
+    def sharing(self) -> BaseAdapter:
+        return SQLiteAdapter(self.path, locks="shared", sweep_interval="1h")
+
+
+class GoscopeSQLiteBun(GoscopeFile):
+    name = "goscope sqlite-bun"
+    about = "BunSQLiteAdapter(path), with locks='shared' where the lock is shared"
+
+    def adapter(self) -> BaseAdapter:
+        return BunSQLiteAdapter(self.path, sweep_interval=self.sweep_interval)
+
+    def sharing(self) -> BaseAdapter:
+        return BunSQLiteAdapter(self.path, locks="shared", sweep_interval="1h")
+
+
+class GoscopeMemory(_InMemoryLocks):
+    name = "goscope memory"
+    about = "MemoryAdapter()"
+
+    def adapter(self) -> BaseAdapter:
+        return MemoryAdapter()
+
+
+async def _missed() -> Any:
+    raise AssertionError("every call is to be a hit")
+
+
+async def _succeed() -> int:
+    return 1

@@ -1,0 +1,187 @@
+"""The limit: the least that SQLite needs, without an event loop, a thread or a check."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from goscope_sqlite import SQLiteAdapter
+
+from ..contender import MANY, PAGE, Contender, Operation
+from ..rows import expire
+from ..sql import (
+    CHECKPOINT,
+    FAILURE,
+    GET,
+    GET_MANY,
+    KEYS_PAGE,
+    LATEST,
+    PRUNE_PAGE,
+    RELEASE,
+    REMEMBER,
+    REPLAY,
+    SET,
+    STATE,
+    TAKE,
+    TOKEN,
+)
+from ..value import large, small
+
+PRUNED_AT_ONCE: Final = 100
+
+
+class Limit(Contender):
+    """Bare sqlite3 with goscope's tables, pragmas and codec, and the page cache of its writers."""
+
+    name = "sqlite3"
+    about = "bare sqlite3, autocommit, WAL, synchronous=NORMAL, 2 MiB page cache, msgspec"
+    awaits = False
+    cache_kib: ClassVar = 2 * 1024
+
+    async def open(self) -> None:
+        async with SQLiteAdapter(self.path):  # creates the tables
+            pass
+        self._connection = self._connect()
+        self._execute = self._connection.cursor().execute
+        self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder().decode
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=30)
+        connection.execute("PRAGMA synchronous = NORMAL").fetchall()
+        connection.execute(f"PRAGMA cache_size = -{self.cache_kib}").fetchall()
+        return connection
+
+    async def close(self) -> None:
+        self._connection.close()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "get": self.get,
+            "set": self.set,
+            "get_many": self.get_many,
+            "set_many": self.set_many,
+            "get_or_set": self.get,
+            "failure": self.failure,
+            "healthy": self.healthy,
+            "checkpoint": self.checkpoint,
+            "remember": self.remember,
+            "replay": self.replay,
+            "shared_lock": self.shared_lock,
+            "contend": self.contend,
+            "keys": self.list_keys,
+            "some_keys": self.some_keys,
+            "expire": self.expire,
+            "prune": self.prune,
+            "reopen": self.reopen,
+        }
+
+    def get(self, number: int) -> Any:
+        key = f"cache:{self.key(number)}"
+        rows = self._execute(GET, (key, time.time())).fetchall()
+        return self._decode(rows[0][0]) if rows else None
+
+    def set(self, number: int) -> None:
+        now = time.time()
+        text = self._encode(small(number)).decode()
+        key = f"cache:{self.key(number)}"
+        self._execute(SET, (key, text, now + 3600, int(now))).fetchall()
+
+    def get_many(self, number: int) -> Any:
+        wanted = [f"cache:{self.key(number + more)}" for more in range(MANY)]
+        keys = self._encode(wanted).decode()
+        rows = self._execute(GET_MANY, (keys, time.time())).fetchall()
+        return {key: self._decode(text) for key, text in rows}
+
+    def set_many(self, number: int) -> None:
+        self._execute("BEGIN IMMEDIATE")
+        for more in range(MANY):
+            self.set(number + more)
+        self._execute("COMMIT")
+
+    def failure(self, number: int) -> Any:
+        now = time.time_ns() // 1_000_000
+        key = f"circuit:{self.key(number)}"
+        self._execute(FAILURE, (key, now)).fetchall()
+        return self._execute(STATE, (key,)).fetchall()
+
+    def healthy(self, number: int) -> Any:
+        return self._execute(STATE, (f"circuit:{self.key(number)}",)).fetchall()
+
+    def checkpoint(self, number: int) -> Any:
+        task = f"task:{number % 10}"
+        now = time.time_ns()
+        text = self._encode(large(number)).decode()
+        row = (f"{now}", task, now, now // 1_000_000, 50, text)
+        self._execute(CHECKPOINT, row).fetchall()
+        return self._decode(self._execute(LATEST, (task,)).fetchall()[0][0])
+
+    def remember(self, number: int) -> None:
+        self._execute(REMEMBER, (self.key(number), time.time() + 3600)).fetchall()
+
+    def replay(self, number: int) -> Any:
+        rows = self._execute(REPLAY, (self.key(number), time.time())).fetchall()
+        return self._decode(rows[0][0])
+
+    def shared_lock(self, number: int) -> None:
+        token = self._take(f"lock:{self.key(number)}")
+        self._execute(RELEASE, (f"lock:{self.key(number)}", token)).fetchall()
+
+    def contend(self, number: int) -> None:
+        while (token := self._take("lock:contended")) is None:
+            time.sleep(0.001)
+        self._execute(RELEASE, ("lock:contended", token)).fetchall()
+
+    def list_keys(self, number: int) -> int:
+        return len(self._matching("cache:", "cache;"))
+
+    def some_keys(self, number: int) -> int:
+        return len(self._matching("cache:user:1", "cache:user:2", PAGE))
+
+    def expire(self, number: int) -> None:
+        expire(self.path, self.keys)
+
+    def prune(self, number: int) -> int:
+        pruned = 0
+        while True:
+            now = time.time()
+            removed = self._execute(PRUNE_PAGE, (now, PRUNED_AT_ONCE)).rowcount
+            pruned += removed
+            if removed < PRUNED_AT_ONCE:
+                return pruned
+
+    def reopen(self, number: int) -> None:
+        connection = self._connect()
+        connection.execute(GET, ("cache:user:0", time.time())).fetchall()
+        connection.close()
+
+    def _take(self, key: str) -> int | None:
+        """Grant the lease with a new token if nobody has it."""
+        now = time.monotonic_ns() // 1_000_000
+        self._execute("BEGIN IMMEDIATE")
+        token: int = self._execute(TOKEN).fetchall()[0][0]
+        granted = self._execute(TAKE, (key, token, now + 30_000, now)).rowcount > 0
+        self._execute("COMMIT")
+        return token if granted else None
+
+    def _matching(self, after: str, end: str, limit: int = 1_000_000_000) -> list[str]:
+        """The live keys, read as goscope does: in pages, so that no transaction lasts."""
+        keys: list[str] = []
+        while True:
+            page = self._execute(KEYS_PAGE, (after, end, time.time(), PAGE)).fetchall()
+            keys += [row[0] for row in page]
+            if len(page) < PAGE or len(keys) >= limit:
+                return keys
+            after = f"{keys[-1]}\0"
+
+
+class LimitOfReaders(Limit):
+    """The same with the page cache of goscope's readers."""
+
+    name = "sqlite3 16 MiB"
+    about = "the same with a page cache of 16 MiB"
+    cache_kib = 16 * 1024

@@ -1,0 +1,30 @@
+"""What is stored: values of 1 KB and 10 KB, each different from the one before.
+
+SQLite leaves a page alone that is rewritten with the same bytes, so equal values measure nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_LINE: Final = {"sku": "PX-0042-A", "name": "mounting plate", "count": 3, "price": 12.75}
+_LARGE_LINE: Final = {**_LINE, "note": "stainless, brushed, with screws", "tags": ["a", "b", "c"]}
+_PERSON: Final = {
+    "name": "Ada Lovelace",
+    "email": "ada@example.org",
+    "active": True,
+    "score": 0.875,
+    "roles": ["reader", "editor", "owner"],
+    "address": {"street": "12 St James's Square", "city": "London", "zip": "SW1Y 4JH"},
+    "note": "met at the exhibition of the difference engine; " * 4,
+}
+
+
+def small(number: int) -> dict[str, Any]:
+    """Return a value of about 1 KB of JSON."""
+    return {"id": number, "lines": [_LINE] * 8, **_PERSON}
+
+
+def large(number: int) -> dict[str, Any]:
+    """Return a value of about 10 KB of JSON."""
+    return {"id": number, "lines": [_LARGE_LINE] * 80, **_PERSON}
