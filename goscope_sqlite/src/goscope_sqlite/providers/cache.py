@@ -48,7 +48,11 @@ _DELETE_EXPIRED: Final = """
 """
 _PAGE: Final = f"""
     SELECT key FROM go_goscope_cache
-    WHERE key >= ? AND key < ? AND key GLOB ? AND {_LIVE} ORDER BY key LIMIT ?
+    WHERE key >= ? AND key < ? AND {_LIVE} ORDER BY key LIMIT ?
+"""
+_PAGE_THAT_MATCHES: Final = f"""
+    SELECT key FROM go_goscope_cache
+    WHERE key >= ? AND key < ? AND {_LIVE} AND key GLOB ? ORDER BY key LIMIT ?
 """
 _COUNT: Final = f"SELECT count(*) FROM go_goscope_cache WHERE key >= ? AND key < ? AND {_LIVE}"
 _TAGGED: Final = "SELECT key FROM go_goscope_cache_tags WHERE tag = ? ORDER BY key"
@@ -137,8 +141,14 @@ class SQLiteCacheProvider(BaseCacheProvider):
     async def _page(self, pattern: str, after: str, limit: int, now: int) -> list[str]:
         start = literal_prefix(pattern)
         lowest = max(start, f"{after}\0")  # the least text above: one bound, so one range scan
-        parameters = (lowest, upper_bound(start), _glob(pattern), seconds(now), limit)
-        return [row[0] for row in await self._database.read_all(_PAGE, parameters)]
+        bounds = (lowest, upper_bound(start), seconds(now))
+        if pattern == f"{start}*":  # all there is between the bounds: matching would cost the most
+            rows = await self._database.read_all(_PAGE, (*bounds, limit))
+        else:
+            rows = await self._database.read_all(
+                _PAGE_THAT_MATCHES, (*bounds, _glob(pattern), limit)
+            )
+        return [row[0] for row in rows]
 
     async def _tagged(self, tag: str) -> list[str]:
         return [row[0] for row in await self._database.read_all(_TAGGED, (tag,))]
