@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 
 from goscope.memory import MemoryAdapter
-from goscope.providers import PersistenceAdapter
-from goscope.testing import FakeClock
 from goscope.testing.conformance import (
     EventsConformance,
     PrivateBackendConformance,
@@ -21,19 +17,12 @@ from goscope.testing.conformance import (
 class TestMemory(PrivateBackendConformance, WaitConformance, EventsConformance):
     capabilities = frozenset()
 
-    @cached_property
-    def clock(self) -> FakeClock:
-        return FakeClock()
-
     @asynccontextmanager
     async def open_adapter(
         self, tmp_path: Path, *, key_prefix: str | None = None
     ) -> AsyncGenerator[MemoryAdapter]:
         async with MemoryAdapter(key_prefix=key_prefix, clock=self.clock) as adapter:
             yield adapter
-
-    async def advance(self, adapter: PersistenceAdapter, duration: timedelta | str) -> None:
-        await self.clock.advance(duration)
 
 
 class TestMemoryWithFencingLocks(TestMemory):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 
-from goscope.providers import Capability, PersistenceAdapter
-from goscope.testing import FakeClock
+from goscope.providers import Capability
 from goscope.testing.conformance import (
     BackendConformance,
     EventsConformance,
@@ -21,10 +18,7 @@ from goscope_sqlite import SQLiteAdapter
 
 class TestSQLite(BackendConformance, WaitConformance, EventsConformance, InspectionConformance):
     capabilities = frozenset({Capability.PERSISTENT})
-
-    @cached_property
-    def clock(self) -> FakeClock:
-        return FakeClock()
+    processes = True
 
     @asynccontextmanager
     async def open_adapter(
@@ -33,6 +27,3 @@ class TestSQLite(BackendConformance, WaitConformance, EventsConformance, Inspect
         path = tmp_path / "app.db"
         async with SQLiteAdapter(path, key_prefix=key_prefix, clock=self.clock) as adapter:
             yield adapter
-
-    async def advance(self, adapter: PersistenceAdapter, duration: timedelta | str) -> None:
-        await self.clock.advance(duration)

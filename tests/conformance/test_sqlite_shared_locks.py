@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 
-from goscope.providers import Capability, PersistenceAdapter
-from goscope.testing import FakeClock
+from goscope.providers import Capability
 from goscope.testing.conformance import (
     BackendConformance,
     EventsConformance,
@@ -23,10 +20,7 @@ class TestSQLiteSharedLocks(
     BackendConformance, WaitConformance, EventsConformance, InspectionConformance
 ):
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
-
-    @cached_property
-    def clock(self) -> FakeClock:
-        return FakeClock()
+    processes = True
 
     @asynccontextmanager
     async def open_adapter(
@@ -36,6 +30,3 @@ class TestSQLiteSharedLocks(
         adapter = SQLiteAdapter(path, key_prefix=key_prefix, locks="shared", clock=self.clock)
         async with adapter:
             yield adapter
-
-    async def advance(self, adapter: PersistenceAdapter, duration: timedelta | str) -> None:
-        await self.clock.advance(duration)

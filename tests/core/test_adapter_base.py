@@ -136,3 +136,43 @@ async def test_what_it_lacks_is_none() -> None:
     names = ["lock", "lease", "cache", "circuit_breaker", "checkpoint", "idempotency"]
     assert [getattr(adapter, name) for name in names] == [None] * 6
     assert adapter.capabilities == frozenset()
+
+
+class SlowAdapter(CountingAdapter):
+    """Connecting takes turns of the loop."""
+
+    async def _connect(self) -> None:
+        await asyncio.sleep(0)
+        await super()._connect()
+        await asyncio.sleep(0)
+
+
+async def test_connecting_twice_at_once_opens_once() -> None:
+    adapter = SlowAdapter()
+    await asyncio.gather(adapter.connect(), adapter.connect())
+    assert (adapter.calls, adapter.is_connected) == (["connect"], True)
+    await asyncio.gather(adapter.disconnect(), adapter.disconnect())
+    assert (adapter.calls, adapter.is_connected) == (["connect", "disconnect"], False)
+
+
+async def test_who_waited_for_a_connect_that_was_cancelled_connects() -> None:
+    adapter = SlowAdapter()
+    first, second = (asyncio.create_task(adapter.connect()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await second
+    assert (first.cancelled(), adapter.calls) == (True, ["connect"])
+    await adapter.disconnect()
+
+
+async def test_it_can_be_connected_in_another_loop() -> None:
+    """Also after callers had to wait for one another in the first loop."""
+    adapter = SlowAdapter()
+
+    async def use() -> None:
+        await asyncio.gather(adapter.connect(), adapter.connect())
+        await asyncio.gather(adapter.disconnect(), adapter.disconnect())
+
+    await asyncio.to_thread(asyncio.run, use())
+    await asyncio.to_thread(asyncio.run, use())
+    assert adapter.calls == ["connect", "disconnect"] * 2

@@ -21,6 +21,7 @@ from goscope.testing.conformance import (
     FenceConformance,
     LockConformance,
     PrivateBackendConformance,
+    ProcessConformance,
 )
 from goscope.testing.conformance.adapter import OPTIONS
 
@@ -51,6 +52,9 @@ WRONG_CLAIMS = {
     "TestUndeclaredCapability::test_adapter_distributed_locks_are_shared_locks": "SHARED_LOCKS",
     "TestNotShared::test_shared_adapters_see_one_another_s_writes": "assert None ==",
     "TestNotShared::test_shared_leases_exclude_across_adapters": "granted twice",
+    "TestProcessesForgotten::test_shared_claims_about_processes_are_shown_by_processes": (
+        "['PERSISTENT']: write `processes = True` too"
+    ),
     "TestNotPrivate::test_private_another_adapter_has_another_store": (
         "inherit SharedStoreConformance"
     ),
@@ -108,6 +112,19 @@ def test_forgotten_capabilities_are_refused_at_class_creation() -> None:
 
     with pytest.raises(TypeError, match="TestMine does not declare its capabilities"):
         type("TestMine", (BackendConformance,), {"open_adapter": open_adapter})
+
+
+def test_a_private_store_cannot_be_shared_by_processes() -> None:
+    with pytest.raises(TypeError, match="TestMine says `processes = True`"):
+        type("TestMine", (PrivateBackendConformance,), {"processes": True}, abstract=True)
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_the_process_tests_are_switched_on_by_one_attribute(processes: bool) -> None:
+    case = type("Mine", (BackendConformance,), {"processes": processes}, abstract=True)
+    claims = [name for name in dir(case) if name.startswith("test_process_")]
+    assert len(claims) >= 15
+    assert all((getattr(case, name) is not None) is processes for name in claims)
 
 
 def test_a_claim_cannot_be_overridden() -> None:
@@ -178,7 +195,22 @@ def test_every_claim_has_a_sentence() -> None:
     for whole in (BackendConformance, PrivateBackendConformance):
         for name in dir(whole):
             if name.startswith("test_"):
-                assert getattr(whole, name).__doc__, f"{name} has no docstring"
+                claim = getattr(whole, name) or getattr(ProcessConformance, name)
+                assert claim.__doc__, f"{name} has no docstring"
+
+
+def test_the_report_tells_what_was_shown_and_what_was_not(tmp_path: Path) -> None:
+    """By test class: the parts that ran, with their failures, and the capabilities."""
+    source = Path(__file__).with_name("wrong_claims.py")
+    (tmp_path / "test_wrong.py").write_text(source.read_text())
+    (tmp_path / "conftest.py").write_text(
+        "from goscope.testing.conformance.report import pytest_terminal_summary\n"
+    )
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    done = run_pytest(tmp_path, "-k", "TestNotPersistent and adapter_persistence")
+    lines = done.stdout.split("\n")
+    assert "TestNotPersistent: adapter 0 (1 FAILED)" in lines
+    assert "    PERSISTENT: NOT SHOWN, failed in adapter" in lines
 
 
 def test_the_base_class_opens_nothing() -> None:

@@ -287,3 +287,10 @@ def test_text_that_only_javascript_accepts_is_decoded(text: str, type_: Any, val
 def test_the_javascript_path_is_no_way_around_the_refusal_of_nan() -> None:
     with pytest.raises(UndecodableText):
         decode('["\\ud800", NaN]')
+
+
+@pytest.mark.parametrize("text", [b"null", b"[null"])
+def test_raw_text_that_cannot_be_looked_into_is_refused(text: bytes) -> None:
+    """Whether a NaN hides behind its null cannot be told."""
+    with pytest.raises(SerializationError, match="Raw"):
+        encode(msgspec.Raw(text))

@@ -71,6 +71,12 @@ class TestNotShared(WithMemory, BackendConformance):
     """Each adapter has a store of its own."""
 
 
+class TestProcessesForgotten(WithMemory, BackendConformance):
+    """What only processes can show is promised, and no process is started."""
+
+    capabilities = frozenset({Capability.PERSISTENT})
+
+
 class TestNotPrivate(WithMemory, PrivateBackendConformance):
     """All adapters have one store."""
 

@@ -21,14 +21,14 @@ class Environment:
     folder: Path
 
     @classmethod
-    def create(cls, folder: Path, *wheels: Path) -> Self:
+    def create(cls, folder: Path, *wheels: Path | str) -> Self:
         venv.create(folder, with_pip=False, symlinks=True)
         (folder / "empty").mkdir()
         pip("--python", folder, "install", *wheels)
         return cls(folder=folder)
 
     def run(
-        self, *arguments: str, path: Path | None = None, **variables: str
+        self, *arguments: str, path: Path | None = None, timeout: float = 60, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run its Python from an empty directory; ``path`` goes in front of its packages.
 
@@ -42,7 +42,7 @@ class Environment:
             env=inherited | added | variables,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout,
             check=False,
         )
 

@@ -42,7 +42,6 @@ from .backend import (
     refused,
     this_process,
 )
-from .errors import CheckpointConflict
 from .hookspecs import hookimpl
 from .providers import CircuitBreakerState, LockHolder, Milliseconds
 
@@ -325,14 +324,9 @@ class MemoryCheckpointProvider(BaseCheckpointProvider):
         self._grants.check(fence)
         rows = self._tasks.get(row.task_id, [])
         latest = rows[-1] if rows else None
-        if latest is not None and (latest.id, latest.sequence) == (row.id, row.sequence):
-            rows[-1] = row
-        elif row.id in self._by_id or (latest is not None and row.sequence <= latest.sequence):
-            strip = len(self.context.prefix)
-            highest = None if latest is None else latest.sequence
-            raise CheckpointConflict(row.task_id[strip:], row.sequence, highest)
-        else:
-            self._tasks[row.task_id] = [*rows, row]
+        self.check(row, latest, self._by_id.get(row.id))
+        replaced = latest is not None and latest.id == row.id
+        self._tasks[row.task_id] = [*(rows[:-1] if replaced else rows), row]
         self._by_id[row.id] = row
 
     async def _load(self, checkpoint_id: str) -> StoredCheckpoint | None:
@@ -366,7 +360,7 @@ class MemoryIdempotencyProvider(BaseIdempotencyProvider):
 
     async def _get(self, key: str, now: int) -> StoredResult | None:
         row = self._results.get(key)
-        return row if row is not None and _is_live(row, now) else None
+        return row if row is not None and row.is_live(now) else None
 
     async def _set(
         self, key: str, row: StoredResult, now: int, fence: Fence | None, ends_lease: bool
@@ -376,17 +370,13 @@ class MemoryIdempotencyProvider(BaseIdempotencyProvider):
         if fence is not None and ends_lease:
             self._grants.end(fence.stored_key, fence.token)
         if len(self._results) > self._sweep_at:
-            for old in [key for key, row in self._results.items() if not _is_live(row, now)]:
+            for old in [key for key, row in self._results.items() if not row.is_live(now)]:
                 del self._results[old]
             self._sweep_at = 2 * len(self._results) + 1024
 
     async def _delete(self, key: str, now: int) -> bool:
         row = self._results.pop(key, None)
-        return row is not None and _is_live(row, now)
-
-
-def _is_live(row: StoredResult, now: int) -> bool:
-    return row.expires_at is None or row.expires_at > now
+        return row is not None and row.is_live(now)
 
 
 class MemoryAdapter(BaseAdapter):

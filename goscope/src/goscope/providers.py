@@ -286,7 +286,10 @@ class CacheProvider(Protocol):
         ...
 
     async def touch(self, key: str, ttl: Milliseconds | None) -> bool:
-        """Let a live entry expire ``ttl`` from now (None: never); whether there was one."""
+        """Let a live entry expire ``ttl`` from now (None: never); whether there was one.
+
+        It may be served stale for as long after its new expiry as after the old one.
+        """
         ...
 
     async def increment(self, key: str, by: int = 1, ttl: Milliseconds | None = None) -> int:

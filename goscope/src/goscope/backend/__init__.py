@@ -1,7 +1,8 @@
 """For authors of backends: what to register, and base classes that keep the shared rules.
 
 Keys, prefixes, durations, JSON and the records live in the base classes; a backend fills in
-primitives on stored keys and texts. `goscope.memory` is the implementation to read first.
+primitives on stored keys and texts. `goscope.memory` is the implementation to read first. A store
+that is small enough to be read and replaced whole needs only `RecordAdapter`.
 """
 
 from ..providers import Capability
@@ -27,6 +28,17 @@ from ._key import (
 )
 from ._lock import BaseLockProvider, LockNamespace, StoredLockHandle, new_owner, refused
 from ._process import ProcessIdentity, this_process
+from ._records import (
+    RecordAdapter,
+    RecordCacheProvider,
+    RecordCheckpointProvider,
+    RecordCircuitBreakerStateProvider,
+    RecordIdempotencyProvider,
+    RecordLockProvider,
+    Records,
+    RecordStore,
+    StoredLease,
+)
 from ._waiters import Waiters, wait_until
 
 __all__ = [
@@ -45,9 +57,18 @@ __all__ = [
     "Fence",
     "LockNamespace",
     "ProcessIdentity",
+    "RecordAdapter",
+    "RecordCacheProvider",
+    "RecordCheckpointProvider",
+    "RecordCircuitBreakerStateProvider",
+    "RecordIdempotencyProvider",
+    "RecordLockProvider",
+    "RecordStore",
+    "Records",
     "StoreContext",
     "StoredCheckpoint",
     "StoredEntry",
+    "StoredLease",
     "StoredLockHandle",
     "StoredResult",
     "SystemClock",

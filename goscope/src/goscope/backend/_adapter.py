@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class BaseAdapter(ABC):
     capabilities: frozenset[Capability] = frozenset()
 
     _connected = False
+    _gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     def __init__(
         self,
@@ -68,19 +70,34 @@ class BaseAdapter(ABC):
         return self._connected
 
     async def connect(self) -> None:
-        """Open the store. Does nothing when it is open."""
-        if not self._connected:
-            await self._connect()
-            self._connected = True
+        """Open the store. Does nothing when it is open; who comes meanwhile waits for the first.
+
+        A failed or cancelled attempt leaves the adapter closed, and the next caller tries again.
+        """
+        async with self._one_at_a_time():
+            if not self._connected:
+                await self._connect()
+                self._connected = True
 
     async def disconnect(self) -> None:
         """Finish what was submitted and close the store. Does nothing when it is closed.
 
         Runs to its end when the caller is cancelled: half a store would be left open otherwise.
         """
-        if self._connected:
-            self._connected = False
-            await settle(self._disconnect())
+        await settle(self._close())
+
+    async def _close(self) -> None:
+        async with self._one_at_a_time():
+            if self._connected:
+                self._connected = False
+                await self._disconnect()
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        """What connecting and disconnecting hold; new in each event loop, as a lock has one."""
+        loop = asyncio.get_running_loop()
+        if self._gate is None or self._gate[0] is not loop:
+            self._gate = loop, asyncio.Lock()
+        return self._gate[1]
 
     async def __aenter__(self) -> Self:
         await self.connect()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ..errors import CorruptValue
 from ..events import CacheCorrupt
@@ -14,8 +15,13 @@ from ._duration import milliseconds
 from ._json import UndecodableText, decode
 from ._key import check_key, check_pattern
 
+T = TypeVar("T")
+
 PAGE_SIZE: Final = 1000
 """How many keys are read from the store at a time."""
+
+VALUES_A_TURN: Final = 100
+"""How many values are encoded or decoded before the event loop gets its turn."""
 
 
 class StoredEntry(NamedTuple):
@@ -32,6 +38,13 @@ class StoredEntry(NamedTuple):
     def is_kept(self, now: int) -> bool:
         """Whether the entry may still be served, if only as a stale one."""
         return self.is_live(now) or (self.stale_until is not None and self.stale_until > now)
+
+    def moved_to(self, expires_at: int | None) -> StoredEntry:
+        """The entry with another expiry; it may be served stale for as long as before."""
+        if expires_at is None or self.expires_at is None or self.stale_until is None:
+            return self._replace(expires_at=expires_at, stale_until=None)
+        stale_for = self.stale_until - self.expires_at
+        return self._replace(expires_at=expires_at, stale_until=expires_at + stale_for)
 
 
 class BaseCacheProvider(ABC):
@@ -120,7 +133,7 @@ class BaseCacheProvider(ABC):
         wanted = {self._stored(key): key for key in _sequence(keys, "keys")}
         texts = await self._get_many(list(wanted), self.context.clock.wall_ms())
         values: dict[str, Any] = {}
-        for stored, text in texts.items():
+        async for stored, text in _unhurried(texts.items()):
             key = wanted[stored]
             try:
                 values[key] = decode(text, type)
@@ -131,7 +144,10 @@ class BaseCacheProvider(ABC):
         return values
 
     async def set_many(self, values: Mapping[str, Any], ttl: Milliseconds | None = None) -> None:
-        entries = {self._stored(key): self._entry(value, ttl) for key, value in values.items()}
+        entries = {
+            self._stored(key): self._entry(value, ttl)
+            async for key, value in _unhurried(list(values.items()))
+        }
         if entries:
             await self._set(entries, None)
 
@@ -266,7 +282,7 @@ class BaseCacheProvider(ABC):
             touched = old is not None and old.is_live(now)
             if old is None or not touched:
                 return old
-            return old._replace(expires_at=expires_at, stale_until=None)
+            return old.moved_to(expires_at)
 
         await self._update(key, change, None)
         return touched
@@ -344,6 +360,14 @@ def integer(text: str) -> int:
 
 def _expiry(ttl: Milliseconds | None, now: int) -> int | None:
     return None if ttl is None else now + milliseconds(ttl, "ttl")
+
+
+async def _unhurried(items: Iterable[T]) -> AsyncIterator[T]:
+    """Go through the items, and leave the event loop to others now and then."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if number % VALUES_A_TURN == 0:
+            await asyncio.sleep(0)
 
 
 def _sequence(items: Sequence[str], what: str) -> Sequence[str]:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ..errors import CorruptValue
+from ..errors import CheckpointConflict, CorruptValue
 from ..providers import Checkpoint, LockHandle
 from ._context import Fence, StoreContext
 from ._json import UndecodableText, decode
@@ -68,7 +68,8 @@ class BaseCheckpointProvider(ABC):
     async def _save(self, row: StoredCheckpoint, fence: Fence | None) -> None:
         """Store the row if its sequence is above the task's highest, or replace the latest one.
 
-        Raises ``conflict(...)`` otherwise, and ``refused(fence)`` when the fence is not in force.
+        `check` raises the conflict otherwise. With a fence that is not in force, raise
+        ``refused(fence)`` and change nothing.
         """
 
     @abstractmethod
@@ -86,6 +87,19 @@ class BaseCheckpointProvider(ABC):
         """Remove all but the ``keep`` rows of the highest sequence."""
 
     # --- helpers -----------------------------------------------------------------------------
+
+    def check(
+        self, row: StoredCheckpoint, latest: StoredCheckpoint | None, known: StoredCheckpoint | None
+    ) -> None:
+        """Raise `CheckpointConflict` unless the row may be saved.
+
+        ``latest`` is the task's row of the highest sequence, ``known`` the one with the row's id.
+        """
+        is_above = latest is None or row.sequence > latest.sequence
+        replaces = latest is not None and (latest.id, latest.sequence) == (row.id, row.sequence)
+        if not replaces and (known is not None or not is_above):
+            highest = None if latest is None else latest.sequence
+            raise CheckpointConflict(row.task_id[len(self._prefix) :], row.sequence, highest)
 
     def _stored(self, key: str, what: str = "task_id") -> str:
         return self._prefix + check_key(key, what)

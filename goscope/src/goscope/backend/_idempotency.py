@@ -20,6 +20,9 @@ class StoredResult(NamedTuple):
     expires_at: int | None
     fingerprint: str | None = None
 
+    def is_live(self, now: int) -> bool:
+        return self.expires_at is None or self.expires_at > now
+
 
 class BaseIdempotencyProvider(ABC):
     """Results by key: fill in the three primitives, each of them atomic.

@@ -31,12 +31,13 @@ def encode(value: Any, *, canonical: bool = False) -> str:
     """
     try:
         data = (_canonical if canonical else _encoder).encode(value)
+        # Only a value that produced a null somewhere can hide a NaN, so nearly all skip the walk.
+        bad = _non_finite(_to_builtins(value)) if b"null" in data else None
     except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError) as exc:
         raise SerializationError(
             f"a value of type {type(value).__name__} cannot be stored as JSON: {exc}"
         ) from exc
-    # Only a value that produced a null somewhere can hide a NaN, so nearly all skip the walk.
-    if b"null" in data and (bad := _non_finite(_to_builtins(value))) is not None:
+    if bad is not None:
         raise SerializationError(
             f"a value of type {type(value).__name__} contains {bad}, which JSON cannot carry: "
             f"store None or a string instead"

@@ -6,11 +6,13 @@ from .adapter import AdapterConformance
 from .cache import CacheConformance
 from .checkpoint import CheckpointConformance
 from .circuit_breaker import CircuitBreakerConformance
+from .event_loop import EventLoopConformance
 from .features import FeaturesConformance
 from .fence import FenceConformance
 from .idempotency import IdempotencyConformance
 from .lock import LockConformance
 from .private_store import PrivateStoreConformance
+from .processes import ProcessConformance
 from .shared_store import SharedStoreConformance
 
 
@@ -23,12 +25,13 @@ class _EveryProvider(
     IdempotencyConformance,
     FenceConformance,
     FeaturesConformance,
+    EventLoopConformance,
     abstract=True,
 ):
     """What one adapter with every provider can show."""
 
 
-class BackendConformance(_EveryProvider, SharedStoreConformance, abstract=True):
+class BackendConformance(_EveryProvider, SharedStoreConformance, ProcessConformance, abstract=True):
     """The contract of a backend with every provider, whose store several adapters can open."""
 
 

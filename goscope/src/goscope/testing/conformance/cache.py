@@ -304,6 +304,20 @@ class CacheConformance(Conformance, abstract=True):
             assert await cache.get("key") == [1]
             assert await cache.delete_tag("tag") == 1, "touch() lost the entry's tags"
 
+    async def test_cache_touch_keeps_the_time_an_entry_may_be_stale(self, tmp_path: Path) -> None:
+        """The stale deadline moves with the expiry, and goes with it."""
+        async with self.open_cache(tmp_path) as cache:
+            await cache.set("key", 1, "1h", stale="10m")
+            assert await cache.touch("key", "2h")
+            entry = await cache.get_entry("key")
+            assert entry is not None
+            assert entry.expires_at is not None
+            assert entry.stale_until == entry.expires_at + 600_000, "it was stale for 10 minutes"
+            assert await cache.touch("key", None)
+            entry = await cache.get_entry("key")
+            assert entry is not None
+            assert entry.stale_until is None, "an entry without expiry never gets stale"
+
     # --- staleness ---------------------------------------------------------------------------
 
     async def test_cache_get_entry_shows_a_live_entry(self, tmp_path: Path) -> None:
@@ -704,6 +718,12 @@ class CacheConformance(Conformance, abstract=True):
             assert await cache.keys() == ["for ever", "live"]
             assert await cache.get_entry("stale") is not None, "prune() removed a stale entry"
             assert await cache.prune() == 0, "prune() counted something twice"
+
+    async def test_cache_it_answers_as_a_plain_model_does(self, tmp_path: Path) -> None:
+        """Whatever the history of calls; hypothesis shows the shortest bad one."""
+        from .machines.cache import CacheMachine  # hypothesis takes long to import
+
+        await CacheMachine.compare(self, tmp_path)
 
 
 async def expiry(cache: CacheProvider, key: str) -> int | None:

@@ -322,6 +322,12 @@ class CheckpointConformance(Conformance, abstract=True):
             await store.save(checkpoint(5))
             await store.delete_all("unknown")
 
+    async def test_checkpoint_it_answers_as_a_plain_model_does(self, tmp_path: Path) -> None:
+        """Whatever the history of calls; hypothesis shows the shortest bad one."""
+        from .machines.checkpoint import CheckpointMachine  # hypothesis takes long to import
+
+        await CheckpointMachine.compare(self, tmp_path)
+
 
 async def latest_of(store: CheckpointProvider, task_id: str) -> Checkpoint:
     """The latest checkpoint of a task that must have one."""

@@ -267,6 +267,12 @@ class CircuitBreakerConformance(Conformance, abstract=True):
             assert total in range(1, 12), f"11 failures counted {total}"
             assert (await state_of(circuits, "key")).failure_count == total
 
+    async def test_circuit_it_answers_as_a_plain_model_does(self, tmp_path: Path) -> None:
+        """Whatever the history of calls; hypothesis shows the shortest bad one."""
+        from .machines.circuit_breaker import CircuitMachine  # hypothesis takes long to import
+
+        await CircuitMachine.compare(self, tmp_path)
+
 
 async def state_of(circuits: CircuitBreakerStateProvider, key: str) -> CircuitBreakerState:
     """The state of a circuit that must have one."""

@@ -169,6 +169,7 @@ class FenceConformance(Conformance, abstract=True):
     """Each write that takes a fence, of each provider whose contract the class inherits."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        super().pytest_generate_tests(metafunc)
         if "write" in metafunc.fixturenames:
             claimed = [it for it in FENCED_WRITES if isinstance(self, it.contract)]
             metafunc.parametrize("write", claimed, ids=[it.name for it in claimed])

@@ -221,6 +221,12 @@ class IdempotencyConformance(Conformance, abstract=True):
             assert await results.get("key") is None, "a late completion was stored"
             assert await current.is_valid(), "a late completion ended another's lease"
 
+    async def test_idempotency_it_answers_as_a_plain_model_does(self, tmp_path: Path) -> None:
+        """Whatever the history of calls; hypothesis shows the shortest bad one."""
+        from .machines.idempotency import IdempotencyMachine  # hypothesis takes long to import
+
+        await IdempotencyMachine.compare(self, tmp_path)
+
 
 async def record_of(results: IdempotencyProvider, key: str) -> IdempotencyRecord:
     """The record of a key that must have one."""

@@ -476,6 +476,12 @@ class LockConformance(Conformance, abstract=True):
             assert handle.fencing_token == token
             assert (await held(leases, "key")).fencing_token == token
 
+    async def test_lock_it_answers_as_a_plain_model_does(self, tmp_path: Path, role: str) -> None:
+        """Whatever the history of calls; hypothesis shows the shortest bad one."""
+        from .machines.lock import MACHINES  # hypothesis takes long to import
+
+        await MACHINES[role].compare(self, tmp_path)
+
 
 async def granted(
     locks: LockProvider, key: str, ttl: timedelta | str | float = "30s", owner: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,14 @@ from .lock import granted
 
 class PrivateStoreConformance(Conformance, abstract=True):
     """What can be shown where `SharedStoreConformance` cannot."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.processes:
+            raise TypeError(
+                f"{cls.__name__} says `processes = True`, but a store that ends with its adapter "
+                f"has no second process: remove the line, or inherit BackendConformance"
+            )
 
     async def test_private_another_adapter_has_another_store(self, tmp_path: Path) -> None:
         """Two adapters share nothing; where they do, `SharedStoreConformance` is the contract."""

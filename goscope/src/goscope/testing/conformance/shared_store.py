@@ -82,6 +82,13 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert shared == declared, f"SHARED_LOCKS is declared: {declared}, found: {shared}"
             assert not shared or handle.fencing_token is not None, "a shared lock has no token"
 
+    async def test_shared_claims_about_processes_are_shown_by_processes(
+        self, tmp_path: Path
+    ) -> None:
+        """PERSISTENT, SHARED_LOCKS and DISTRIBUTED need ``processes = True``: it kills some."""
+        promised = sorted(it.name for it in self.capabilities - {Capability.WAKEUPS})
+        assert self.processes or not promised, f"{promised}: write `processes = True` too"
+
     async def test_shared_one_of_many_adapters_gets_the_lease(self, tmp_path: Path) -> None:
         """Concurrent acquires through two adapters grant a lease exactly once."""
         async with self.open_two(tmp_path) as (one, two):

@@ -1,0 +1,41 @@
+"""What a test and the programs it starts say to one another: pickled records, one a line.
+
+Pickled, since errors and records are to arrive as what they are; both ends are the same code, run
+by the same user.
+"""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Grant(NamedTuple):
+    """A lock handle that stayed in its program; to be used as a target or an argument there."""
+
+    id: int
+    fencing_token: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Call a method of ``target``, ``times`` times at once.
+
+    The target is a provider by its name in the adapter, a grant, or "program".
+    """
+
+    target: str | Grant
+    method: str
+    arguments: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
+    times: int = 1
+
+
+def to_line(record: object) -> bytes:
+    return base64.b64encode(pickle.dumps(record)) + b"\n"
+
+
+def from_line(line: bytes) -> Any:
+    return pickle.loads(base64.b64decode(line))

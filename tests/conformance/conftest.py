@@ -1,0 +1,5 @@
+"""At the end of a run: what each backend has shown."""
+
+from goscope.testing.conformance.report import pytest_terminal_summary
+
+__all__ = ["pytest_terminal_summary"]
