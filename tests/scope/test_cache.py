@@ -431,6 +431,7 @@ async def test_a_failed_refresh_is_told_and_tried_again(store: Store, gs: Scope)
             value = await gs.cache.get_or_set("key", fail, ttl="5m", stale="1h")
             assert value == {"made": 1}
             await until(lambda: isinstance(events[-1], CacheRefreshFailed))
+            await turns()  # the refresh is over only after it has told of its failure
     failures = [event for event in events if isinstance(event, CacheRefreshFailed)]
     assert [event.error for event in failures] == ["ZeroDivisionError()"] * 2
 

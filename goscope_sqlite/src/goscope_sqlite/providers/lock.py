@@ -139,15 +139,16 @@ class SQLiteLockProvider(BaseLockProvider):
         try:
             while True:
                 waited = self._line.wait(stored)
-                lease = await self._read(stored)
+                await self._line.stay(stored)
                 is_next = await self._line.is_next(stored)
+                lease = await self._read(stored)
+                # From here to the pause nothing is awaited, so that one moment is judged.
                 if is_next and (lease is None or lease.is_free(clock)):
                     return True
                 left = None if end is None else end - clock.steady_ms()
                 if left is not None and left <= 0:
                     self._line.leave(stored)
                     return False
-                await self._line.stay(stored)
                 pause = self._pause(lease, waited, served_next=is_next and self._line.is_in(stored))
                 pause = pause if left is None else min(pause, left)
                 await self.waiters.wait(stored, pause / 1000, clock)
