@@ -39,7 +39,7 @@ async def test_step_wall_moves_the_wall_clock_alone() -> None:
 
 async def test_step_wall_wakes_nobody() -> None:
     clock = FakeClock()
-    sleeper = asyncio.create_task(clock.sleep(1))
+    sleeper = asyncio.ensure_future(clock.sleep(1))
     await asyncio.sleep(0)
     clock.step_wall("1h")
     await clock.advance("999ms")
@@ -135,7 +135,7 @@ async def test_parts_of_milliseconds_are_not_cut_off() -> None:
     clock = FakeClock(steady_ms=0)
     for seconds, ms in [(0.0001, 1), (0.035, 35), (0.0351, 36)]:
         start = clock.steady_ms()
-        task = asyncio.create_task(clock.sleep(seconds))
+        task = asyncio.ensure_future(clock.sleep(seconds))
         await asyncio.sleep(0)
         for passed in range(1, ms + 1):
             assert not task.done(), f"{seconds} s were over after {passed - 1} ms"
@@ -154,15 +154,23 @@ async def test_sleeping_for_no_time_gives_way_and_returns(seconds: float) -> Non
 
 async def test_an_endless_sleep_does_not_end() -> None:
     clock = FakeClock()
-    task = asyncio.create_task(clock.sleep(float("inf")))
+    task = asyncio.ensure_future(clock.sleep(float("inf")))
     await clock.advance("36600d")
     assert not task.done()
     task.cancel()
 
 
+async def test_a_sleep_counts_from_its_call_and_not_from_when_it_is_awaited() -> None:
+    """Else time that passes before a new task first runs would make its sleep longer."""
+    clock = FakeClock()
+    sleep = clock.sleep(1)
+    await clock.advance("1s")
+    assert sleep.done()
+
+
 async def test_a_cancelled_sleeper_is_forgotten() -> None:
     clock = FakeClock()
-    task = asyncio.create_task(clock.sleep(1))
+    task = asyncio.ensure_future(clock.sleep(1))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
@@ -173,7 +181,7 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
 
 async def test_a_sleeper_that_is_cancelled_by_another_one_stays_cancelled() -> None:
     clock = FakeClock()
-    victim = asyncio.create_task(clock.sleep(0.5))
+    victim = asyncio.ensure_future(clock.sleep(0.5))
 
     async def cancel() -> None:
         await clock.sleep(0.5)

@@ -28,7 +28,8 @@ class Store:
         """A closed scope on the store."""
         if self._path is None:
             return Scope(persistence=self._memory, **settings)
-        adapter = SQLiteAdapter(self._path, locks="shared", clock=self.clock)
+        # Reads in the loop: `settle` waits for the writer's thread, and knows of no other.
+        adapter = SQLiteAdapter(self._path, locks="shared", reads="loop", clock=self.clock)
         self._files.append(adapter)
         return Scope(persistence=adapter, **settings)
 

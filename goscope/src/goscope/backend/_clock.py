@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
+from collections.abc import Awaitable
 from functools import cache
 from typing import Protocol
 
@@ -29,7 +30,9 @@ class Clock(Protocol):
         """Milliseconds since some moment of this boot; never set, counts suspend."""
         ...
 
-    async def sleep(self, seconds: float) -> None: ...
+    def sleep(self, seconds: float) -> Awaitable[None]:
+        """Await it to go on ``seconds`` later."""
+        ...
 
 
 class SystemClock:

@@ -42,18 +42,20 @@ class FakeClock:
     def steady_ms(self) -> int:
         return self._steady_ms
 
-    async def sleep(self, seconds: float) -> None:
-        """Return when this clock has been advanced by ``seconds``."""
+    def sleep(self, seconds: float) -> asyncio.Future[None]:
+        """Await it to go on when this clock has been advanced by ``seconds`` since the call.
+
+        Since the call, not the await: time that passes before a new task begins to sleep counts.
+        """
+        loop = asyncio.get_running_loop()
+        wake: asyncio.Future[None] = loop.create_future()
         if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Rounded, since 0.035 * 1000 is a little more than 35.
-        self._sleepers[wake] = self._steady_ms + round(seconds * 1000, 3)
-        try:
-            await wake
-        finally:
-            self._sleepers.pop(wake, None)
+            loop.call_soon(_wake, wake)
+        else:
+            # Rounded, since 0.035 * 1000 is a little more than 35.
+            self._sleepers[wake] = self._steady_ms + round(seconds * 1000, 3)
+            wake.add_done_callback(lambda _: self._sleepers.pop(wake, None))
+        return wake
 
     async def advance(self, duration: timedelta | str) -> None:
         """Let ``duration`` pass on both clocks and wake each sleeper at its time, in order.
@@ -70,8 +72,7 @@ class FakeClock:
                 break
             del self._sleepers[wake]
             self._move_to(max(math.ceil(due), self._steady_ms))
-            if not wake.done():
-                wake.set_result(None)
+            _wake(wake)
             await _run_tasks()
         self._move_to(end)
         await _run_tasks()
@@ -86,6 +87,11 @@ class FakeClock:
     def _move_to(self, steady_ms: int) -> None:
         self._wall_ms += steady_ms - self._steady_ms
         self._steady_ms = steady_ms
+
+
+def _wake(sleeper: asyncio.Future[None]) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
 
 
 async def _run_tasks() -> None:
