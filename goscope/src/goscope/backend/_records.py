@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -41,7 +41,7 @@ class StoredLease(msgspec.Struct):
 class Records(msgspec.Struct):
     """Everything a store holds, by stored key, in types that msgspec turns to JSON and back."""
 
-    id: str = msgspec.field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = msgspec.field(default_factory=lambda: os.urandom(16).hex())
     last_token: int = 0
     leases: dict[str, StoredLease] = {}
     cache: dict[str, StoredEntry] = {}
