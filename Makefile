@@ -25,7 +25,7 @@ demo: $(INSTALLED) ## run the demonstration, for example make demo ARGS=--help
 
 .PHONY: test
 test: $(INSTALLED) ## run the tests, all or those in ARGS
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
 
 .PHONY: stress
 stress: $(INSTALLED) ## let Python and Bun write one file at the same time for 20 s

@@ -24,8 +24,13 @@ class Environment:
     def create(cls, folder: Path, *wheels: Path | str) -> Self:
         venv.create(folder, with_pip=False, symlinks=True)
         (folder / "empty").mkdir()
-        pip("--python", folder, "install", *wheels)
-        return cls(folder=folder)
+        environment = cls(folder=folder)
+        environment.install(*wheels)
+        return environment
+
+    def install(self, *wheels: Path | str) -> None:
+        """Add wheels and what they depend on."""
+        pip("--python", self.folder, "install", *wheels)
 
     def run(
         self, *arguments: str, path: Path | None = None, timeout: float = 60, **variables: str

@@ -44,7 +44,9 @@ def author(
     """An environment with the backend's wheel, goscope, and what tests and demonstration need."""
     folder = tmp_path_factory.mktemp("author")
     wheel = build_wheel(project, tmp_path_factory.mktemp("wheel"))
-    return Environment.create(folder, wheel, f"{wheels['goscope']}[cli,testing]")
+    environment = Environment.create(folder, f"{wheels['goscope']}[cli,testing]")
+    environment.install(wheel)  # after what it depends on, which no index has
+    return environment
 
 
 def test_the_page_shows_the_project_file_by_file() -> None:
