@@ -173,7 +173,7 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
     task = asyncio.ensure_future(clock.sleep(1))
     await asyncio.sleep(0)
     task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0)  # callbacks run in the next turn
     assert task.cancelled()
     assert not clock._sleepers
     await clock.advance("2s")
