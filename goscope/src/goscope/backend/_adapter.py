@@ -17,6 +17,7 @@ from ..providers import (
     CircuitBreakerStateProvider,
     IdempotencyProvider,
     LockProvider,
+    Milliseconds,
 )
 from ._cancellation import settle
 from ._clock import Clock, SystemClock
@@ -49,14 +50,14 @@ class BaseAdapter(ABC):
         self,
         *,
         key_prefix: str | None = None,
-        default_lock_ttl: object = "30s",
+        default_lock_ttl: Milliseconds = "30s",
         clock: Clock | None = None,
         encode: Callable[[Any], str] = encode_json,
     ) -> None:
         self.context: Final = StoreContext(
             clock=clock or SystemClock(),
             prefix=check_prefix(key_prefix),
-            default_lock_ttl_ms=milliseconds(default_lock_ttl, "default_lock_ttl"),  # type: ignore[arg-type]  # raises TypeError itself
+            default_lock_ttl_ms=milliseconds(default_lock_ttl, "default_lock_ttl"),
             encode=encode,
         )
 
