@@ -103,8 +103,17 @@ class InLoopDatabase(BaseDatabase):
 
     # --- writing -----------------------------------------------------------------------------
 
+    def _start_draining(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._draining = loop.create_task(self._drain_to_end())
+
+    async def _drain_to_end(self) -> None:
+        try:
+            await self._drain()
+        finally:
+            self._draining = None
+
     async def _drain(self) -> None:
-        """Run what is queued, a batch a turn."""
+        """Run what is queued, a batch a turn, also when the loop closes and cancels this."""
         longest = RETRY_SHORTEST
         while True:
             if self._is_log_long:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from typing import Final, Protocol, cast
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, Final, Protocol, cast
 
 import aiosqlite
 
@@ -62,6 +64,7 @@ class AiosqliteDatabase(BaseDatabase):
     def _reset(self) -> None:
         super()._reset()
         self._writer: aiosqlite.Connection | None = None
+        self._is_crowded = False
 
     def _new_queue(self) -> WriteQueue:
         return WriteQueue(MAX_ROWS, MAX_SECONDS)
@@ -76,7 +79,7 @@ class AiosqliteDatabase(BaseDatabase):
         self._writer = await connecting
         stop_at_exit(self._writer)
         preparation = _Preparation(self._path, self._settings)
-        await self._run(preparation)
+        await self._writer.executescript(cast(str, preparation))
         if self._path != MEMORY:
             await self._open_reader(Reader(self._path, self._reads, self._settings.busy_timeout))
         return preparation.store_id
@@ -87,35 +90,63 @@ class AiosqliteDatabase(BaseDatabase):
             forget(writer)
             await writer.close()
 
-    async def _drain(self) -> None:
-        """Run what is queued, batch by batch; what is submitted meanwhile forms the next one."""
-        while batch := self._queue.next_batch():
-            await self._run_batch(batch)
-            if batch.blocked is not None:
-                batch.fail(batch.blocked)  # the connection itself has waited
-            self._resolve(batch)
-            if self._checkpointer is not None and self._checkpointer.is_due():
-                await self._run_checkpoint(self._checkpointer)
+    # --- writing -----------------------------------------------------------------------------
 
-    async def _run_batch(self, batch: Batch) -> None:
-        """Run the batch to its end, even if the loop is closing and cancels this task."""
-        while not batch.finished:
-            try:
-                await self._run(batch)
-            except asyncio.CancelledError:
-                continue  # jobs run in order and a batch runs once: the next one waits for this
-            except Exception as exc:  # the thread was stopped because the process ends
-                batch.fail(_stopped(self._name, exc))
+    def _start_draining(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._draining = loop.create_future()
+        if self._is_crowded:  # then others submit in this turn too, and share the commit
+            loop.call_soon(self._drain)
+        else:
+            self._drain()
 
-    async def _run_checkpoint(self, checkpointer: Checkpointer) -> None:
-        try:
-            await self._run(checkpointer)
-        except (asyncio.CancelledError, ValueError):
-            pass  # the loop is closing, or the thread was stopped: another process will do it
+    def _drain(self) -> None:
+        """Run what is queued, batch by batch; what is submitted meanwhile forms the next one.
 
-    async def _run(self, job: Job) -> None:
+        From callback to callback, without a task: each turn of the loop between a write and its
+        caller gives the interpreter away once more, and waits until it comes back.
+        """
+        if batch := self._queue.next_batch():
+            self._run(batch, partial(self._after_batch, batch))
+        elif self._draining is not None:
+            draining, self._draining = self._draining, None
+            draining.set_result(None)
+
+    def _after_batch(self, batch: Batch, failure: Exception | None) -> None:
+        if failure is not None:
+            batch.fail(_stopped(self._name, failure))
+        if batch.blocked is not None:
+            batch.fail(batch.blocked)  # the connection itself has waited
+        self._is_crowded = False
+        self._resolve(batch)
+        if self._checkpointer is not None and self._checkpointer.is_due():
+            self._run(self._checkpointer, self._after_checkpoint)
+        else:
+            self._drain()
+
+    def _after_checkpoint(self, _: Exception | None) -> None:
+        self._drain()  # if the process ends, another one will move the log
+
+    def _run(self, job: Job, then: Callable[[Exception | None], None]) -> None:
+        """Run the job in the thread, and then tell what kept it from being run, in the loop."""
         writer = cast(aiosqlite.Connection, self._writer)
-        await writer.executescript(cast(str, job))
+        steps = writer.executescript(cast(str, job)).__await__()
+        try:
+            hop: asyncio.Future[object] = next(steps)  # the job is queued for the thread by now
+        except Exception as exc:  # the thread was stopped because the process ends
+            then(exc)
+        else:
+            hop.add_done_callback(lambda _: then(_outcome(steps)))
+
+
+def _outcome(steps: Generator[Any, Any, Any]) -> Exception | None:
+    """Finish an awaitable that has nothing left to wait for; its error if it has one."""
+    try:
+        next(steps)
+    except StopIteration:
+        return None
+    except Exception as exc:
+        return exc
+    raise AssertionError("one hop to the thread is all there is to wait for")
 
 
 def _stopped(name: str, cause: Exception) -> BackendUnavailable:

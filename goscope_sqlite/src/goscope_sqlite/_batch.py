@@ -7,7 +7,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from ._errors import is_busy, translate
 
@@ -22,6 +22,9 @@ class Write(asyncio.Future[T]):
     ``rows`` is roughly how many rows it writes.
     """
 
+    returned: T
+    """What ``work`` returned when it was last attempted, unless ``error`` says what it raised."""
+
     def __init__(
         self, work: Callable[[sqlite3.Connection], T], rows: int, loop: asyncio.AbstractEventLoop
     ) -> None:
@@ -30,17 +33,19 @@ class Write(asyncio.Future[T]):
         self.rows: Final = rows
         self.begun = False
         self.blocked_at = 0.0
+        self.error: BaseException | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         return not self.begun and super().cancel(msg)
 
-
-class Outcome(NamedTuple):
-    """What became of one write."""
-
-    write: Write[Any]
-    result: Any = None
-    error: BaseException | None = None
+    def attempt(self, connection: sqlite3.Connection) -> bool:
+        """Do the work, in a transaction of the caller's; whether it did not fail."""
+        self.error = None
+        try:
+            self.returned = self.work(connection)
+        except BaseException as exc:
+            self.error = exc
+        return self.error is None
 
 
 class Batch:
@@ -56,14 +61,14 @@ class Batch:
         self.blocked: sqlite3.Error | None = None
         self._writes = writes
         self._max_seconds = max_seconds
-        self._outcomes: list[Outcome] = []
+        self._ended = 0  # so many of the writes, from the first on, have their outcome
         for write in writes:
             write.begun = True
 
     @property
     def unfinished(self) -> list[Write[Any]]:
         """The writes that a later batch has to run: this one took too long, or was blocked."""
-        return self._writes[len(self._outcomes) :]
+        return self._writes[self._ended :]
 
     @property
     def size(self) -> int:
@@ -91,7 +96,9 @@ class Batch:
 
     def fail(self, error: BaseException) -> None:
         """Let every write that has no outcome yet end in this error."""
-        self._outcomes += [Outcome(write, error=error) for write in self.unfinished]
+        for write in self.unfinished:
+            write.error = error
+        self._ended = len(self._writes)
         self.finished = True
 
     def give_up(self, patience: float) -> None:
@@ -100,34 +107,34 @@ class Batch:
         for write in self.unfinished:
             write.blocked_at = write.blocked_at or now
             if now - write.blocked_at >= patience:
-                self._outcomes.append(Outcome(write, error=self.blocked))
+                write.error = self.blocked
+                self._ended += 1
 
     def resolve(self, path: str) -> int:
         """Resolve the futures of the writes that were run; how many of them were committed."""
         committed = 0
-        for write, result, error in self._outcomes:
-            if error is None:
-                write.set_result(result)
+        for write in self._writes[: self._ended]:
+            if write.error is None:
+                write.set_result(write.returned)
                 committed += 1
             else:
-                write.set_exception(translate(error, path))
+                write.set_exception(translate(write.error, path))
         return committed
 
     def _run_together(self, connection: sqlite3.Connection) -> bool:
         """Run the writes in one transaction; False if that was rolled back and none happened."""
         connection.execute("BEGIN IMMEDIATE")
         deadline = perf_counter() + self._max_seconds
-        outcomes: list[Outcome] = []
+        attempted = 0
         for write in self._writes:
             changes = connection.total_changes
-            outcome = _attempt(connection, write)
             # Without savepoints, a failed write can stay only if it left nothing behind.
-            if outcome.error is not None and (
+            if not write.attempt(connection) and (
                 not connection.in_transaction or connection.total_changes != changes
             ):
                 _roll_back(connection)
                 return False
-            outcomes.append(outcome)
+            attempted += 1
             if perf_counter() > deadline:
                 break
         try:
@@ -135,7 +142,7 @@ class Batch:
         except sqlite3.Error:
             _roll_back(connection)
             return False
-        self._outcomes = outcomes
+        self._ended = attempted
         return True
 
     def _run_each(self, connection: sqlite3.Connection) -> None:
@@ -143,15 +150,14 @@ class Batch:
         deadline = perf_counter() + self._max_seconds
         for write in self._writes:
             connection.execute("BEGIN IMMEDIATE")
-            outcome = _attempt(connection, write)
-            if outcome.error is None:
+            if write.attempt(connection):
                 try:
                     connection.execute("COMMIT")
                 except sqlite3.Error as exc:
-                    outcome = Outcome(write, error=exc)
-            if outcome.error is not None:
+                    write.error = exc
+            if write.error is not None:
                 _roll_back(connection)
-            self._outcomes.append(outcome)
+            self._ended += 1
             if perf_counter() > deadline:
                 break
 
@@ -190,13 +196,6 @@ class WriteQueue:
         for write in writes:
             write.begun = False
         self._writes.extendleft(reversed(writes))
-
-
-def _attempt(connection: sqlite3.Connection, write: Write[Any]) -> Outcome:
-    try:
-        return Outcome(write, write.work(connection))
-    except BaseException as exc:
-        return Outcome(write, error=exc)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -8,14 +8,21 @@ from time import perf_counter
 from typing import Final
 
 YIELD_AFTER: Final = 0.0005
-"""Seconds of SQL in one turn of the loop: an ``await`` that never suspends never yields."""
+"""Seconds of work in one turn of the loop: an ``await`` that never suspends never yields."""
+
+WOKEN: Final = 8
+"""How many of those that wait get their turn at once, each with a share of the time.
+
+One alone would leave the turn unused if it has a single operation, and waiting is not free.
+"""
 
 
 class Turn:
     """The running turn of the event loop, as seen by operations that run in it."""
 
     def __init__(self) -> None:
-        self._began = 0.0
+        self._until = 0.0
+        self._share = YIELD_AFTER
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._usual = YIELD_AFTER  # seconds of one operation, until some were measured
 
@@ -24,30 +31,32 @@ class Turn:
 
         ``now`` is read from `time.perf_counter`.
         """
-        if self._began:
-            return now - self._began > YIELD_AFTER
-        self._begin(now)
-        return False
+        if not self._until:
+            self._begin(now + YIELD_AFTER)
+        return now > self._until
 
     async def wait(self) -> None:
         """Return in a later turn: first come, first served, and not too many in the same one."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         await waiter
+        self._until = perf_counter() + self._share
 
     def took(self, seconds: float) -> None:
         """Take note of how long an operation took that had to wait."""
         self._usual += (seconds - self._usual) / 8
 
-    def _begin(self, now: float) -> None:
-        self._began = now
+    def _begin(self, until: float) -> None:
+        self._until = until
         asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
-        self._began = 0.0
+        self._until = 0.0
         if self._waiting:
-            for _ in range(min(len(self._waiting), 1 + int(YIELD_AFTER / self._usual))):
+            woken = min(len(self._waiting), WOKEN, 1 + int(YIELD_AFTER / self._usual))
+            self._share = YIELD_AFTER / woken
+            for _ in range(woken):
                 waiter = self._waiting.popleft()
                 if not waiter.done():  # else its task was cancelled
                     waiter.set_result(None)
-            self._begin(perf_counter())
+            self._begin(perf_counter() + self._share)

@@ -57,6 +57,7 @@ class BaseCacheProvider(ABC):
 
     def __init__(self, context: StoreContext) -> None:
         self.context: Final = context
+        self._namespace: Final = f"{context.prefix}cache:"
         self._hits = 0
         self._misses = 0
 
@@ -118,7 +119,7 @@ class BaseCacheProvider(ABC):
 
     async def scan(self, pattern: str | None = None) -> AsyncIterator[str]:
         stored_pattern = self._stored_pattern(pattern)
-        strip = len(self._namespace())
+        strip = len(self._namespace)
         after = ""
         while True:
             now = self.context.clock.wall_ms()
@@ -192,11 +193,11 @@ class BaseCacheProvider(ABC):
 
     async def stats(self) -> CacheStats:
         now = self.context.clock.wall_ms()
-        entries = await self._count(self._namespace(), now)
+        entries = await self._count(self._namespace, now)
         return CacheStats(entries=entries, hits=self._hits, misses=self._misses)
 
     async def prune(self) -> int:
-        return await self._prune(self._namespace(), self.context.clock.wall_ms())
+        return await self._prune(self._namespace, self.context.clock.wall_ms())
 
     # --- primitives --------------------------------------------------------------------------
 
@@ -314,14 +315,11 @@ class BaseCacheProvider(ABC):
 
     # --- helpers -----------------------------------------------------------------------------
 
-    def _namespace(self) -> str:
-        return f"{self.context.prefix}cache:"
-
     def _stored(self, key: str) -> str:
-        return f"{self.context.prefix}cache:{check_key(key)}"
+        return self._namespace + check_key(key)
 
     def _stored_pattern(self, pattern: str | None) -> str:
-        return self._namespace() + ("*" if pattern is None else check_pattern(pattern))
+        return self._namespace + ("*" if pattern is None else check_pattern(pattern))
 
     def _stored_tag(self, tag: str) -> str:
         return self.context.prefix + check_key(tag, "tag")
