@@ -86,7 +86,7 @@ class Grants:
     def end(self, key: str, token: int | None = None) -> None:
         """End the grant with this token, or any if None, and wake who waits for it."""
         grant = self.by_key.get(key)
-        if grant is not None and token in (None, grant.token):
+        if grant is not None and (token is None or token == grant.token):
             del self.by_key[key]
             self.waiters.notify(key)
 

@@ -18,7 +18,6 @@ from ._connection import Settings, prepare_writer
 from ._exit import forget, stop_at_exit
 from ._file import MEMORY
 from ._reader import Reader, Reads
-from ._wal import Checkpointer
 
 MAX_ROWS: Final = 512
 MAX_SECONDS: Final = 0.02

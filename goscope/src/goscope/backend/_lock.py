@@ -22,13 +22,24 @@ from ._key import MAX_KEY_LENGTH, MAX_LEASE_KEY_LENGTH, check_key
 LockNamespace = Literal["lock", "lease"]
 
 
-_TAG: Final = os.urandom(4).hex()
 _serial = itertools.count(1)
+_process = ""
+
+
+def _name_process() -> None:
+    """Name this process once: asking for its id costs as much as the rest of a lock in memory."""
+    global _process  # a fork gives the child another one
+    _process = f"{os.getpid()}-{os.urandom(4).hex()}"
+
+
+_name_process()
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing is forked
+    os.register_at_fork(after_in_child=_name_process)
 
 
 def new_owner() -> str:
     """An owner name that nobody else has, and that says which process it comes from."""
-    return f"{os.getpid()}-{_TAG}-{next(_serial)}"
+    return f"{_process}-{next(_serial)}"
 
 
 class StoredLockHandle:
