@@ -7,6 +7,7 @@ import itertools
 import sqlite3
 import threading
 import time
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,18 +102,19 @@ async def test_a_caller_reads_its_own_completed_writes(path: Path, reads: Any) -
         await asyncio.gather(*(use(f"{number}") for number in range(8)))
 
 
-async def test_many_reads_in_a_row_let_other_tasks_run(
-    adapter: SQLiteAdapter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An await that never suspends would keep the loop for all of them."""
-    await adapter.cache.set("key", 1)
+def slow_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each read in the loop take 0.05 ms, by clocks that go on with every look at them."""
     looks = itertools.count()
 
     def a_twentieth_later() -> float:
-        return next(looks) * 0.00005  # seconds: a read looks twice, and so takes 0.05 ms
+        return next(looks) * 0.00005  # seconds
 
     monkeypatch.setattr("goscope_sqlite._reader.perf_counter", a_twentieth_later)
     monkeypatch.setattr("goscope_sqlite._turn.perf_counter", a_twentieth_later)
+
+
+async def turns_of(*work: Coroutine[Any, Any, None]) -> int:
+    """How many turns of the loop the work takes."""
     turns = 0
 
     async def count() -> None:
@@ -122,10 +124,37 @@ async def test_many_reads_in_a_row_let_other_tasks_run(
             turns += 1
 
     counting = asyncio.create_task(count())
-    for _ in range(200):
-        await adapter.cache.get("key")
+    await asyncio.gather(*work)
     counting.cancel()
-    assert turns >= 30, "0.5 ms of reads, about five of them, fit into one turn"
+    return turns
+
+
+async def test_many_reads_in_a_row_let_other_tasks_run(
+    adapter: SQLiteAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An await that never suspends would keep the loop for all of them."""
+    await adapter.cache.set("key", 1)
+    slow_down(monkeypatch)
+
+    async def read() -> None:
+        for _ in range(200):
+            await adapter.cache.get("key")
+
+    assert await turns_of(read()) >= 30, "0.5 ms of reads, about five of them, fit into one turn"
+
+
+async def test_reads_of_many_tasks_share_the_turn(
+    adapter: SQLiteAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of those that waited getting a whole turn's time would make it many times as long."""
+    await adapter.cache.set("key", 1)
+    slow_down(monkeypatch)
+
+    async def read() -> None:
+        for _ in range(50):
+            await adapter.cache.get("key")
+
+    assert await turns_of(*(read() for _ in range(20))) >= 1000 / 10
 
 
 async def test_every_task_gets_to_read_while_others_read_all_the_time(
