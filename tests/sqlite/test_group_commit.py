@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 
 from goscope.errors import BackendBusy, BackendError, BackendFull
 from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite._batch import Write
 
 pytestmark = pytest.mark.asyncio
 
@@ -59,6 +61,17 @@ class Gate:
         assert await asyncio.to_thread(self._entered.wait, 30)
 
 
+async def together(
+    adapter: SQLiteAdapter, *works: Callable[[sqlite3.Connection], Any]
+) -> list[Any]:
+    """Submit the writes while another one runs, so that they share a batch; what they end in."""
+    with Gate() as gate:
+        running = adapter._database.submit(gate)
+        writes = [adapter._database.submit(work) for work in works]
+    await running
+    return await asyncio.gather(*writes, return_exceptions=True)
+
+
 @pytest.fixture
 def data_version(path: Path) -> Iterator[Callable[[], int]]:
     """A number that changes whenever another connection has committed."""
@@ -73,10 +86,37 @@ def data_version(path: Path) -> Iterator[Callable[[], int]]:
 async def test_writes_that_wait_are_committed_together(
     adapter: SQLiteAdapter, data_version: Callable[[], int]
 ) -> None:
-    versions = await asyncio.gather(
-        *(adapter._database.submit(lambda _: data_version()) for _ in range(100))
-    )
+    def write(number: int) -> Callable[[sqlite3.Connection], int]:
+        def work(connection: sqlite3.Connection) -> int:
+            insert(f"w{number}")(connection)
+            return data_version()
+
+        return work
+
+    versions = await together(adapter, *(write(number) for number in range(100)))
     assert len(set(versions)) == 1
+
+
+async def test_a_lone_write_is_on_its_way_at_once(adapter: SQLiteAdapter) -> None:
+    for _ in range(3):
+        write = adapter._database.submit(insert("w1"))
+        assert isinstance(write, Write)
+        assert write.begun
+        with contextlib.suppress(BackendError):  # the key is there from the second time on
+            await write
+
+
+async def test_after_a_crowd_the_writes_of_one_turn_go_together(
+    adapter: SQLiteAdapter, data_version: Callable[[], int]
+) -> None:
+    """Else every other transaction of those who write all the time would have a single write."""
+    await together(adapter, insert("w1"), insert("w2"))
+    before = data_version()
+    submit = adapter._database.submit
+    first = submit(insert("w3"))
+    second = submit(lambda _: data_version())
+    await first
+    assert await second == before
 
 
 async def test_a_batch_that_takes_long_is_committed_early_for_other_processes(
@@ -89,10 +129,7 @@ async def test_a_batch_that_takes_long_is_committed_early_for_other_processes(
         insert("w1")(connection)
         threading.Event().wait(0.05)
 
-    await asyncio.gather(
-        adapter._database.submit(slow),
-        adapter._database.submit(lambda _: seen.append(inserted(query))),
-    )
+    await together(adapter, slow, lambda _: seen.append(inserted(query)))
     assert seen == [["w1"]]
 
 
@@ -117,15 +154,10 @@ async def test_a_write_that_fails_without_a_change_fails_alone(
     def fail(_: sqlite3.Connection) -> None:
         raise LookupError("no")
 
-    submit = adapter._database.submit
-    outcomes = await asyncio.gather(
-        submit(insert("w1")),
-        submit(fail),
-        submit(lambda _: data_version()),
-        submit(insert("w2")),
-        submit(lambda _: data_version()),
-        return_exceptions=True,
-    )
+    def look(_: sqlite3.Connection) -> int:
+        return data_version()
+
+    outcomes = await together(adapter, insert("w1"), fail, look, insert("w2"), look)
     assert isinstance(outcomes[1], LookupError)
     assert outcomes[2] == outcomes[4]
     assert inserted(query) == ["w1", "w2"]
@@ -138,10 +170,7 @@ async def test_a_write_that_fails_after_a_change_takes_only_its_own_change_back(
         insert("w9")(connection)
         raise LookupError("no")
 
-    submit = adapter._database.submit
-    outcomes = await asyncio.gather(
-        submit(insert("w1")), submit(fail), submit(insert("w2")), return_exceptions=True
-    )
+    outcomes = await together(adapter, insert("w1"), fail, insert("w2"))
     assert outcomes[0] == "w1"
     assert isinstance(outcomes[1], LookupError)
     assert outcomes[2] == "w2"
@@ -159,12 +188,7 @@ async def test_the_disk_gets_full_for_one_write_and_the_others_are_kept(
         connection.execute(f"PRAGMA max_page_count = {pages + 5}").fetchall()
 
     await submit(fill_up)
-    outcomes = await asyncio.gather(
-        submit(insert("w1")),
-        submit(insert("w9", BIG)),
-        submit(insert("w2")),
-        return_exceptions=True,
-    )
+    outcomes = await together(adapter, insert("w1"), insert("w9", BIG), insert("w2"))
     assert outcomes[0] == "w1"
     assert outcomes[2] == "w2"
     assert isinstance(outcomes[1], BackendFull)
@@ -183,12 +207,12 @@ async def test_every_write_gets_its_own_error_when_the_lock_is_not_to_be_had(pat
             other.execute("BEGIN IMMEDIATE")
             submit = adapter._database.submit
             outcomes = await asyncio.gather(
-                submit(insert("w1")), submit(insert("w2")), return_exceptions=True
+                *(submit(insert(f"w{number}")) for number in range(3)), return_exceptions=True
             )
         finally:
             other.close()
-        assert [type(outcome) for outcome in outcomes] == [BackendBusy, BackendBusy]
-        assert outcomes[0] is not outcomes[1]
+        assert [type(outcome) for outcome in outcomes] == [BackendBusy] * 3
+        assert outcomes[1] is not outcomes[2]
         assert await adapter._database.submit(insert("w1")) == "w1"
 
 

@@ -115,7 +115,7 @@ class AiosqliteDatabase(BaseDatabase):
             batch.fail(_stopped(self._name, failure))
         if batch.blocked is not None:
             batch.fail(batch.blocked)  # the connection itself has waited
-        self._is_crowded = False
+        self._is_crowded = batch.size > 1
         self._resolve(batch)
         if self._checkpointer is not None and self._checkpointer.is_due():
             self._run(self._checkpointer, self._after_checkpoint)
