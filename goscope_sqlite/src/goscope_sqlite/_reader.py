@@ -51,11 +51,12 @@ class Reader:
         self._in_thread = open_reader(self._path, self._busy_timeout)
         self._in_thread.text_factory = _text_or_bytes  # too slow for the reads in the loop
         try:
-            # Without any wait: what waits for a lock must not wait in the event loop.
-            self._in_loop = in_loop or open_reader(self._path, 0)
+            self._in_loop = in_loop or open_reader(self._path, self._busy_timeout)
         except BaseException:
             self._in_thread.close()
             raise
+        # From here on it is used in the loop, where nothing waits for a lock.
+        self._in_loop.execute("PRAGMA busy_timeout = 0").fetchall()
         self._owns_both = in_loop is None
         self._execute = self._in_loop.cursor().execute  # one for all: each read drains it
 
