@@ -21,6 +21,8 @@ def milliseconds(value: timedelta | str | int | float, what: str = "duration") -
 
     Raises ``ValueError`` for zero, negative, NaN, infinite or bool, ``TypeError`` for other types.
     """
+    if type(value) is int and 0 < value <= MAX_MS:
+        return value  # nearly always, since the scope has converted it before
     if isinstance(value, str):
         return _parse(value, what)
     if isinstance(value, bool):
