@@ -41,9 +41,8 @@ VERBS: Final = (
     "shared_lock",
     "some_keys",
 )
-HELD: Final = 0.3
 FREE: Final = 0.05
-"""Seconds for which the foreign process holds the write lock, and gives it back."""
+"""Seconds for which the foreign process gives the write lock back."""
 
 
 async def watch_loop(folder: Path, size: Size) -> list[Lateness]:
@@ -93,12 +92,13 @@ async def _foreign_writer(kind: type[Contender], folder: Path, size: Size) -> La
         mix = with_mix(contender)["mix"]
         context = get_context("spawn")
         ready, enough = context.Event(), context.Event()
-        process = context.Process(target=_hold, args=(contender.path, ready, enough))
+        process = context.Process(target=_hold, args=(contender.path, size.held_seconds, ready, enough))
         process.start()
         try:
             await asyncio.to_thread(ready.wait)
             situation = "mix, another process holds the write lock"
-            return await _watch(situation, contender, mix, max(size.loop_seconds, 2 * HELD))
+            seconds = max(size.loop_seconds, 2 * size.held_seconds)
+            return await _watch(situation, contender, mix, seconds)
         finally:
             enough.set()
             await asyncio.to_thread(process.join)
@@ -158,6 +158,7 @@ def _lateness(situation: str, contender: str, ticker: Ticker, took: Sequence[flo
         contender=contender,
         p50=ticker.share(0.5),
         p99=ticker.share(0.99),
+        p999=ticker.share(0.999),
         worst=max(ticker.late, default=0.0),
         ticks=len(ticker.late),
         calls=len(took),
@@ -178,13 +179,13 @@ def _forget_pages(path: Path) -> None:
         os.close(descriptor)
 
 
-def _hold(path: Path, ready: Event, enough: Event) -> None:
+def _hold(path: Path, seconds: float, ready: Event, enough: Event) -> None:
     """Hold the write lock nearly all the time."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=30)
     while not enough.is_set():
         connection.execute("BEGIN IMMEDIATE")
         ready.set()
-        time.sleep(HELD)
+        time.sleep(seconds)
         connection.execute("ROLLBACK")
         time.sleep(FREE)
     connection.close()

@@ -178,14 +178,24 @@ def _loop(report: Report) -> str:
         (
             late.situation,
             late.contender,
-            *(f"{value:.2f}" for value in (late.p50, late.p99, late.worst)),
+            *(f"{value:.2f}" for value in (late.p50, late.p99, late.p999, late.worst)),
             f"{late.calls:,}",
             f"{late.call_p50:.2f}",
             f"{late.call_p99:.2f}",
         )
         for late in report.lateness
     ]
-    head = ("situation", "contender", "late p50", "p99", "worst", "calls", "call p50", "p99")
+    head = (
+        "situation",
+        "contender",
+        "late p50",
+        "p99",
+        "p99.9",
+        "worst",
+        "calls",
+        "call p50",
+        "p99",
+    )
     return _section("Event loop", "A ticker of 1 ms beside 64 callers; ms.", head, rows)
 
 

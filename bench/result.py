@@ -33,6 +33,7 @@ class Lateness(msgspec.Struct, frozen=True, kw_only=True):
     contender: str
     p50: float
     p99: float
+    p999: float
     worst: float
     ticks: int
     calls: int

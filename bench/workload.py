@@ -125,11 +125,12 @@ BREAKER: Final = Family(
     contenders=contenders.BREAKERS,
     workloads=[
         Workload(
-            name="record_failure and the state, 64 callers",
-            verb="failure",
+            name="record_failure, 64 callers",
+            verb="count_failure",
             callers=64,
             budgets=(Budget(SQLITE, 0.5, LIMIT), Budget(BUN, 0.8, LIMIT)),
         ),
+        Workload(name="record_failure and get_state, 64 callers", verb="failure", callers=64),
         Workload(name="call on a healthy circuit", verb="healthy"),
     ],
 )
@@ -198,7 +199,7 @@ GROWTH: Final = Family(
         Workload(name="get_many of 100", verb="get_many", limit=READERS, limits=_BUN_READS),
         Workload(name="set_many of 100", verb="set_many"),
         Workload(name="get_or_set, hit", verb="get_or_set", limit=READERS, limits=_BUN_READS),
-        Workload(name="record_failure and the state", verb="failure"),
+        Workload(name="record_failure and get_state", verb="failure"),
         Workload(name="call on a healthy circuit", verb="healthy"),
         Workload(name="checkpoint: save 10 KB, load_latest", verb="checkpoint"),
         Workload(name="idempotent replay", verb="replay", limit=READERS, limits=_BUN_READS),

@@ -55,6 +55,7 @@ class AiosqliteByHand(Contender):
             "get": self.get,
             "set": self.set,
             "get_many": self.get_many,
+            "count_failure": self.failure,
             "failure": self.failure,
             "healthy": self.healthy,
             "checkpoint": self.checkpoint,

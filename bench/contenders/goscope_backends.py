@@ -51,6 +51,7 @@ class _Goscope(Contender):
             "get_many": self.get_many,
             "set_many": self.set_many,
             "get_or_set": self.get_or_set,
+            "count_failure": self.count_failure,
             "failure": self.failure,
             "healthy": self.healthy,
             "checkpoint": self.checkpoint,
@@ -73,6 +74,9 @@ class _Goscope(Contender):
 
     async def get_or_set(self, number: int) -> Any:
         return await self._cache.get_or_set(self.key(number), _missed, ttl="1h")
+
+    async def count_failure(self, number: int) -> Any:
+        return await self._circuits.record_failure(self.key(number), NEVER)
 
     async def failure(self, number: int) -> Any:
         key = self.key(number)

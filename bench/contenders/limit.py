@@ -66,6 +66,7 @@ class Limit(Contender):
             "get_many": self.get_many,
             "set_many": self.set_many,
             "get_or_set": self.get,
+            "count_failure": self.failure,
             "failure": self.failure,
             "healthy": self.healthy,
             "checkpoint": self.checkpoint,
