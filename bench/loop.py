@@ -92,7 +92,9 @@ async def _foreign_writer(kind: type[Contender], folder: Path, size: Size) -> La
         mix = with_mix(contender)["mix"]
         context = get_context("spawn")
         ready, enough = context.Event(), context.Event()
-        process = context.Process(target=_hold, args=(contender.path, size.held_seconds, ready, enough))
+        process = context.Process(
+            target=_hold, args=(contender.path, size.held_seconds, ready, enough)
+        )
         process.start()
         try:
             await asyncio.to_thread(ready.wait)
