@@ -73,6 +73,7 @@ EXAMPLES: list[tuple[GoscopeError, list[str]]] = [
     (errors.LockTimeout("stock", 0, None, None), ["released just now"]),
     (errors.LeaseLost("stock", "it expired"), ["'stock'", "it expired", "take the lock again"]),
     (errors.CircuitOpen("mail", 1.25), ["'mail'", "retry after 1.25 s"]),
+    (errors.CircuitOpen("mail", None), ["'mail'", "by hand", "force_close", "reset"]),
     (
         errors.CheckpointConflict("etl", 4, 5),
         ["'etl'", "checkpoint 4", "highest 5", "Load the latest"],

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,12 +29,21 @@ from goscope.events import (
     CircuitHalfOpened,
     CircuitOpened,
     CircuitRejected,
+    CircuitReset,
     Event,
 )
-from goscope.memory import Grants, MemoryAdapter, MemoryCircuitBreakerStateProvider
+from goscope.memory import (
+    Grants,
+    MemoryAdapter,
+    MemoryCircuitBreakerStateProvider,
+    MemoryLockHandle,
+    MemoryLockProvider,
+)
+from goscope.providers import CircuitState, Milliseconds
 from goscope.testing import FakeClock, record_events
+from goscope_sqlite import SQLiteAdapter
 
-from .support import Gate, Store, watchers
+from .support import Gate, Store, turns, watchers
 
 pytestmark = pytest.mark.asyncio
 
@@ -46,6 +58,10 @@ async def fail() -> None:
 
 async def work() -> int:
     return 7
+
+
+async def spared() -> None:
+    pytest.fail("nobody should have got in")
 
 
 async def fail_times(breaker: CircuitBreaker, count: int) -> None:
@@ -104,6 +120,33 @@ async def test_a_healthy_circuit_writes_nothing(gs: Scope, breaker: CircuitBreak
     assert await circuits.get_state("api") is None
 
 
+async def test_a_healthy_circuit_costs_one_read_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted on every connection of the process, whether it was never called or has recovered."""
+    statements: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*args, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    adapter = SQLiteAdapter(tmp_path / "store.db", clock=FakeClock())
+    async with Scope(persistence=adapter) as gs:
+        new, recovered = gs.circuit_breaker("new"), gs.circuit_breaker("recovered")
+        await fail_times(recovered, 1)
+        await recovered.call(work)
+        for breaker in (new, recovered):
+            statements.clear()
+            for _ in range(10):
+                await breaker.call(work)
+            reads = [it for it in statements if "FROM go_goscope_circuit " in it]
+            assert len(reads) == 10
+            assert statements == reads
+
+
 async def test_failures_of_all_processes_count(
     breaker: CircuitBreaker, elsewhere: CircuitBreaker
 ) -> None:
@@ -128,10 +171,8 @@ async def test_at_the_threshold_it_opens_and_spares_the_service(
 ) -> None:
     await fail_times(breaker, 3)
     await store.pass_time("10s")
-    gate = Gate()
     with pytest.raises(CircuitOpen, match="'api' is open: retry after 20 s") as caught:
-        await breaker.call(gate.passing)
-    assert gate.entered == 0
+        await breaker.call(spared)
     assert caught.value.key == "api"
     assert caught.value.retry_after == 20.0
 
@@ -197,9 +238,8 @@ async def test_one_probe_at_a_time_in_all_processes(
     await store.pass_time("15s")  # more than a lease: it is renewed
     for one in (breaker, elsewhere):
         with pytest.raises(CircuitOpen) as caught:
-            await one.call(gate.passing)
-        assert 0 < caught.value.retry_after <= 10
-    assert gate.entered == 1
+            await one.call(spared)
+        assert caught.value.retry_after == 1.0, "a probe may end at any moment"
     gate.open()
     await probe
     assert await elsewhere.call(work) == 7
@@ -286,6 +326,7 @@ async def test_a_probe_is_ended_when_its_lease_is_lost(
     assert leases is not None
     await leases.force_release("circuit:api")
     await store.pass_time("4s")
+    gate.open()  # too late
     with pytest.raises(LeaseLost):
         await probe
     assert gate.running == 0
@@ -300,6 +341,23 @@ async def test_it_takes_as_many_successful_probes_as_it_is_told(store: Store, gs
         assert (stored.state, stored.success_count) == ("half-open", successes)
     await breaker.call(work)
     assert await state(breaker) == ("closed", 0)
+
+
+async def test_a_success_below_the_threshold_counts_only_under_its_lease(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    """A late one would take the circuit back to where its probe began."""
+    breaker = gs.circuit_breaker("api", max_failures=1, success_threshold=2)
+    await opened(store, breaker)
+    gate = Gate()
+    late = asyncio.create_task(breaker.call(gate.passing))
+    await gate.arrival()
+    assert gs.persistence.lease is not None
+    await gs.persistence.lease.force_release("circuit:api")
+    await fail_times(other.circuit_breaker("api", max_failures=1, success_threshold=2), 1)
+    gate.open()
+    await late
+    assert await state(breaker) == ("open", 2)
 
 
 async def test_a_failed_probe_starts_the_successes_anew(store: Store, gs: Scope) -> None:
@@ -376,10 +434,320 @@ async def test_a_store_that_fails_before_the_probe_leaves_no_lease_behind(
 ) -> None:
     breaker, states = changing
     states.fails = True
-    gate = Gate()
     with pytest.raises(BackendUnavailable):
-        await breaker.call(gate.passing)
-    assert gate.entered == 0
+        await breaker.call(spared)
+
+
+# --- by hand ---------------------------------------------------------------------------------
+
+DECISIONS: dict[str, Callable[[CircuitBreaker], Awaitable[None]]] = {
+    "force_open": CircuitBreaker.force_open,
+    "force_close": CircuitBreaker.force_close,
+    "reset": CircuitBreaker.reset,
+}
+
+
+async def assert_held_open(breaker: CircuitBreaker) -> None:
+    with pytest.raises(CircuitOpen, match="'api' is held open by hand") as caught:
+        await breaker.call(spared)
+    assert caught.value.retry_after is None
+
+
+@pytest.mark.parametrize("was", ["closed", "open", "half-open"])
+async def test_held_open_it_refuses_every_call_however_long(
+    store: Store, breaker: CircuitBreaker, elsewhere: CircuitBreaker, was: CircuitState
+) -> None:
+    if was != "closed":
+        await fail_times(breaker, 3)
+    if was == "half-open":
+        await store.pass_time("30s")
+        with pytest.raises(LockTimeout):
+            await breaker.call(undecided)
+    assert (await breaker.state()).state == was
+    await breaker.force_open()
+    for _ in range(3):
+        await store.pass_time("1m")
+        await assert_held_open(breaker)
+        await assert_held_open(elsewhere)
+
+
+async def undecided() -> None:
+    """A probe that ends without an outcome."""
+    raise LockTimeout("door", 0, None, None)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_held_open_it_stays_so_whatever_calls_under_way_come_to(
+    store: Store, breaker: CircuitBreaker, fails: bool
+) -> None:
+    gate = Gate()
+
+    async def late() -> None:
+        await gate.passing()
+        if fails:
+            raise Down
+
+    await fail_times(breaker, 1)
+    call = asyncio.create_task(breaker.call(late))
+    await gate.arrival()
+    await breaker.force_open()
+    gate.open()
+    await asyncio.gather(call, return_exceptions=True)
+    assert await state(breaker) == ("open", int(fails))
+    await store.pass_time("1m")
+    await assert_held_open(breaker)
+
+
+async def test_a_reopened_scope_finds_it_held_open(store: Store, gs: Scope) -> None:
+    await gs.circuit_breaker("api").force_open()
+    await gs.close()
+    await gs.open()
+    await assert_held_open(gs.circuit_breaker("api"))
+
+
+@pytest.mark.parametrize("decision", ["force_close", "reset"])
+@pytest.mark.parametrize("opened_by", ["failures", "hand"])
+async def test_closed_by_hand_calls_go_through_at_once_and_count_from_zero(
+    breaker: CircuitBreaker, elsewhere: CircuitBreaker, decision: str, opened_by: str
+) -> None:
+    if opened_by == "failures":
+        await fail_times(breaker, 3)
+    else:
+        await breaker.force_open()
+    await DECISIONS[decision](breaker)
+    assert await elsewhere.call(work) == 7
+    await fail_times(breaker, 2)
+    assert await state(breaker) == ("closed", 2)
+    await fail_times(breaker, 1)
+    assert await state(breaker) == ("open", 3)
+
+
+@pytest.mark.parametrize("decision", ["force_close", "reset"])
+async def test_closed_by_hand_it_forgets_the_failures_below_the_threshold(
+    breaker: CircuitBreaker, decision: str
+) -> None:
+    await fail_times(breaker, 2)
+    await DECISIONS[decision](breaker)
+    assert await state(breaker) == ("closed", 0)
+
+
+async def test_a_reset_circuit_is_as_new(store: Store, gs: Scope) -> None:
+    breaker = gs.circuit_breaker("api", max_failures=1, success_threshold=3)
+    await opened(store, breaker)
+    await breaker.call(work)
+    stored = await breaker.state()
+    assert (stored.success_count, stored.last_success_time is None) == (1, False)
+    await breaker.reset()
+    assert await breaker.state() == CircuitBreakerState()
+
+
+async def test_one_closed_by_hand_keeps_the_time_of_its_last_failure(
+    breaker: CircuitBreaker,
+) -> None:
+    await fail_times(breaker, 3)
+    before = await breaker.state()
+    await breaker.force_close()
+    assert (await breaker.state()).last_failure_time == before.last_failure_time is not None
+
+
+class Steps:
+    """Stops what decides by hand at each step it takes in the store, and lets others act."""
+
+    def __init__(self, at: str | None) -> None:
+        self._at = at
+        self.act: Callable[[], Awaitable[None]] | None = None
+        self.taken = False
+        self.clock = FakeClock()
+
+    async def __call__(self, name: str) -> None:
+        if name == self._at and self.act is not None and not self.taken:
+            self.taken = True
+            await self.act()
+
+
+class SteppedLeases(MemoryLockProvider):
+    steps: Steps
+
+    async def acquire(
+        self, key: str, ttl: Milliseconds | None = None, owner: str | None = None
+    ) -> MemoryLockHandle | None:
+        await self.steps("before acquire")
+        granted = await super().acquire(key, ttl, owner)
+        await self.steps("after acquire" if granted else "after refusal")
+        return granted
+
+    async def force_release(self, key: str) -> None:
+        await super().force_release(key)
+        await self.steps("after force_release")
+
+
+class SteppedStates(MemoryCircuitBreakerStateProvider):
+    steps: Steps
+
+    async def set_state(
+        self, key: str, state: CircuitBreakerState, *, fence: LockHandle | None = None
+    ) -> None:
+        await self.steps("before write")
+        await super().set_state(key, state, fence=fence)
+        await self.steps("after write")
+
+    async def record_success(
+        self, key: str, *, expected: CircuitState | None = None, fence: LockHandle | None = None
+    ) -> None:
+        await self.steps("before write")
+        await super().record_success(key, expected=expected, fence=fence)
+        await self.steps("after write")
+
+
+@asynccontextmanager
+async def stepped(steps: Steps) -> AsyncGenerator[CircuitBreaker]:
+    """A circuit whose reset timeout is over, in a store that stops at one step."""
+    adapter = MemoryAdapter(clock=steps.clock)
+    leases = SteppedLeases(adapter.context, "lease", adapter.lease.grants, fencing=True)
+    states = SteppedStates(adapter.context, leases.grants)
+    leases.steps = states.steps = steps
+    adapter.lease, adapter.circuit_breaker = leases, states
+    async with Scope(persistence=adapter) as gs:
+        ended = CircuitBreakerState(state="open", failure_count=3, last_failure_time=1)
+        await states.set_state("api", ended)
+        yield gs.circuit_breaker("api", max_failures=3)
+        assert watchers() == []
+        assert await leases.holder("circuit:api") is None
+
+
+STEPS = (
+    "before acquire",
+    "after refusal",
+    "after force_release",
+    "after acquire",
+    "before write",
+    "after write",
+)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("at", STEPS)
+@pytest.mark.parametrize("decision", DECISIONS)
+async def test_by_hand_outlives_probes_that_end_and_begin_meanwhile(
+    decision: str, at: str, fails: bool
+) -> None:
+    steps = Steps(at)
+    async with stepped(steps) as breaker:
+        gates = [Gate(), Gate()]
+
+        async def probing(gate: Gate) -> None:
+            await gate.passing()
+            if fails:
+                raise Down
+
+        probe = asyncio.create_task(breaker.call(lambda: probing(gates[0])))
+        await gates[0].arrival()
+        later: list[asyncio.Task[None]] = []
+
+        async def one_ends_and_another_begins() -> None:
+            gates[0].open()
+            await asyncio.wait([probe])
+            later.append(asyncio.create_task(breaker.call(lambda: probing(gates[1]))))
+            await turns()
+
+        steps.act = one_ends_and_another_begins
+        await DECISIONS[decision](breaker)
+        left = await breaker.state()
+        gates[1].open()
+        await asyncio.gather(*later, return_exceptions=True)
+        assert steps.taken
+        if decision == "force_open":
+            assert await breaker.state() == CircuitBreakerState(state="open")
+        elif at == "after write" and fails:
+            # Whoever came after it was closed is an ordinary call, and counts.
+            assert await state(breaker) == ("closed", 1)
+        else:
+            assert (left.state, left.failure_count) == ("closed", 0)
+            assert (await breaker.state()).state == "closed"
+
+
+@pytest.mark.parametrize("at", STEPS)
+@pytest.mark.parametrize("first", DECISIONS)
+@pytest.mark.parametrize("second", DECISIONS)
+async def test_of_two_who_decide_at_once_both_are_heard(first: str, second: str, at: str) -> None:
+    """Whoever writes last has decided; a seized lease only makes the other one begin again."""
+    steps = Steps(at)
+    async with stepped(steps) as breaker:
+        gate = Gate()
+        probe = asyncio.create_task(breaker.call(gate.passing))  # so that every step is taken
+        await gate.arrival()
+        steps.act = lambda: DECISIONS[second](breaker)
+        await DECISIONS[first](breaker)
+        assert steps.taken
+        last = second if at == "after write" else first
+        expected = ("open", 0) if last == "force_open" else ("closed", 0)
+        assert await state(breaker) == expected
+        gate.open()
+        await probe
+
+
+async def test_one_by_hand_that_slept_through_its_lease_decides_nonetheless() -> None:
+    """A probe has the lease by then; were its outcome not refused, it would close the circuit."""
+    steps = Steps("before write")
+    async with stepped(steps) as breaker:
+        gate = Gate()
+        probes: list[asyncio.Task[None]] = []
+
+        async def sleep() -> None:
+            await steps.clock.advance("11s")
+            probes.append(asyncio.create_task(breaker.call(gate.passing)))
+            await gate.arrival()
+
+        steps.act = sleep
+        await breaker.force_open()
+        gate.open()
+        await probes[0]
+        assert await breaker.state() == CircuitBreakerState(state="open")
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+async def test_cancelled_by_hand_means_done_or_not(
+    breaker: CircuitBreaker, gs: Scope, decision: str
+) -> None:
+    """Wherever it is cancelled, nothing is half done and no lease is left behind."""
+    leases = gs.persistence.lease
+    assert leases is not None
+    for count in range(30):
+        await breaker.reset()
+        if decision != "force_open":
+            await fail_times(breaker, 3)
+        before = await state(breaker)
+        task = asyncio.ensure_future(DECISIONS[decision](breaker))
+        await turns(count)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        done = ("open", 0) if decision == "force_open" else ("closed", 0)
+        assert await state(breaker) in (before, done)
+        assert await leases.holder("circuit:api") is None
+
+
+async def test_a_call_whose_slot_is_seized_before_it_probes_is_refused() -> None:
+    steps = Steps("before write")
+    async with stepped(steps) as breaker:
+        steps.act = breaker.force_open
+        with pytest.raises(CircuitOpen):
+            await breaker.call(spared)
+        await assert_held_open(breaker)
+
+
+async def test_a_probe_that_goes_on_for_long_after_its_slot_was_seized_is_ended(
+    store: Store, breaker: CircuitBreaker, elsewhere: CircuitBreaker
+) -> None:
+    await opened(store, breaker)
+    gate = Gate()
+    probe = asyncio.create_task(breaker.call(gate.passing))
+    await gate.arrival()
+    await elsewhere.force_close()
+    await store.pass_time("4s")
+    gate.open()  # too late
+    with pytest.raises(LeaseLost):
+        await probe
+    assert await state(breaker) == ("closed", 0)
 
 
 # --- what counts -----------------------------------------------------------------------------
@@ -441,6 +809,35 @@ async def test_a_cancellation_counts_as_nothing(breaker: CircuitBreaker) -> None
     await gate.arrival()
     call.cancel()
     await asyncio.wait([call])
+    assert await state(breaker) == ("closed", 1)
+
+
+async def test_a_call_marked_as_failed_counts_as_nothing_when_it_is_cancelled(
+    breaker: CircuitBreaker,
+) -> None:
+    gate = Gate()
+
+    async def marked() -> None:
+        async with breaker as call:
+            call.fail()
+            await gate.passing()
+
+    task = asyncio.create_task(marked())
+    await gate.arrival()
+    task.cancel()
+    await asyncio.wait([task])
+    assert await state(breaker) == ("closed", 0)
+
+
+class Leaving(BaseException):
+    """Ends the program, and says nothing about the service."""
+
+
+async def test_what_ends_the_program_is_no_success(breaker: CircuitBreaker) -> None:
+    await fail_times(breaker, 1)
+    with pytest.raises(Leaving):
+        async with breaker:
+            raise Leaving
     assert await state(breaker) == ("closed", 1)
 
 
@@ -576,6 +973,75 @@ async def test_each_change_is_told_once(store: Store, gs: Scope, breaker: Circui
     assert {event.key for event in events} == {"api"}
     counts = [event.failure_count for event in events if isinstance(event, CircuitOpened)]
     assert counts == [3, 4]
+
+
+async def test_what_is_decided_by_hand_is_told(breaker: CircuitBreaker, gs: Scope) -> None:
+    with record_events(gs) as events:
+        await breaker.force_open()
+        await breaker.force_close()
+        await breaker.reset()
+    assert events == [
+        CircuitOpened(key="api", failure_count=0, forced=True),
+        CircuitClosed(key="api", forced=True),
+        CircuitReset(key="api"),
+    ]
+
+
+async def test_late_failures_that_reopen_a_half_open_circuit_are_told_once(
+    store: Store, gs: Scope, breaker: CircuitBreaker
+) -> None:
+    """Of calls that began before it opened; the probe's failure then opens nothing."""
+    late, probing = Gate(), Gate()
+
+    async def fail_behind(gate: Gate) -> None:
+        await gate.passing()
+        raise Down
+
+    calls = [asyncio.create_task(breaker.call(lambda: fail_behind(late))) for _ in range(3)]
+    await late.arrival(3)
+    await opened(store, breaker)
+    probe = asyncio.create_task(breaker.call(lambda: fail_behind(probing)))
+    await probing.arrival()
+    with record_events(gs) as events:
+        late.open()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert await state(breaker) == ("open", 6)
+        probing.open()
+        await asyncio.gather(probe, return_exceptions=True)
+        assert await state(breaker) == ("open", 7)
+    assert events == [CircuitOpened(key="api", failure_count=4)]
+
+
+class SlowlyReadStates(MemoryCircuitBreakerStateProvider):
+    """Others write between a read and what its reader does about it."""
+
+    async def _get(self, key: str) -> CircuitBreakerState | None:
+        found = await super()._get(key)
+        await turns()
+        return found
+
+
+async def test_one_of_several_failures_at_once_has_reopened_it() -> None:
+    clock, late = FakeClock(), Gate()
+    adapter = MemoryAdapter(clock=clock)
+    adapter.circuit_breaker = SlowlyReadStates(adapter.context, adapter.lease.grants)
+
+    async def fail_late() -> None:
+        await late.passing()
+        raise Down
+
+    async with Scope(persistence=adapter) as gs:
+        breaker = gs.circuit_breaker("api", max_failures=3)
+        calls = [asyncio.create_task(breaker.call(fail_late)) for _ in range(3)]
+        await late.arrival(3)
+        await fail_times(breaker, 3)
+        await clock.advance("30s")
+        with pytest.raises(LockTimeout):
+            await breaker.call(undecided)
+        with record_events(gs) as events:
+            late.open()
+            await asyncio.gather(*calls, return_exceptions=True)
+    assert events == [CircuitOpened(key="api", failure_count=4)]
 
 
 async def test_nothing_is_left_running(store: Store, breaker: CircuitBreaker) -> None:

@@ -9,13 +9,14 @@ from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 from ._cache import Cache
 from ._cached import CachedFunction
-from ._circuit_breaker import BreakerSettings, CircuitBreaker, Counts
+from ._circuit import BreakerSettings, Circuits, Counts, OnStoreError
+from ._circuit_breaker import CircuitBreaker
 from ._fill import Filler
 from ._idempotency import Idempotency, Once, idempotent
 from ._lock import Lock, try_lock
 from ._observers import Observers
 from ._runtime import Runtime
-from ._task import Resumable, Task, Tasks, resumable
+from ._task import OnResume, Resumable, Task, Tasks, resumable
 from .backend import (
     BaseAdapter,
     Clock,
@@ -106,7 +107,7 @@ class Scope:
         self._clock: Clock | None = None
         self._runtime: Runtime | None = None
         self._opening = False
-        self._breaker_settings: dict[str, BreakerSettings] = {}
+        self._circuits = Circuits(self._open_runtime)
         self._tasks = Tasks(self._open_runtime)
         self._filler = Filler(self._open_runtime)
         self.cache: Final = Cache(self._open_runtime, self._filler)
@@ -255,6 +256,7 @@ class Scope:
         success_threshold: int = 1,
         counts: Counts = Exception,
         counts_result: Callable[[Any], bool] | None = None,
+        on_store_error: OnStoreError = "raise",
     ) -> CircuitBreaker:
         """The circuit ``key``: a decorator, a context manager, and ``call(fn)``.
 
@@ -262,20 +264,20 @@ class Scope:
         ``reset_timeout`` after the last one, and closes after ``success_threshold`` successful
         probes. ``counts`` are the exceptions that count as failures, ``counts_result`` tells
         results that do. One key has one set of settings: another raises `ConfigurationError`.
+
+        ``on_store_error`` says what becomes of a call when the store fails: ``"raise"`` lets it
+        raise `BackendError`, ``"local"`` counts the circuit in this process, closed at first,
+        with the same settings, until the store answers again.
         """
         settings = BreakerSettings(
             max_failures,
             strict_milliseconds(reset_timeout, "reset_timeout"),
             success_threshold,
             counts,
+            on_store_error,
         )
-        known = self._breaker_settings.setdefault(check_key(key), settings)
-        if known != settings:
-            raise ConfigurationError(
-                f"circuit {key!r} has other settings elsewhere in this program: {known}. "
-                f"One circuit has one set of settings; give this one a key of its own"
-            )
-        return CircuitBreaker(self._open_runtime, key, settings, counts_result)
+        self._circuits.declare(check_key(key), settings)
+        return CircuitBreaker(self._circuits, key, settings, counts_result)
 
     @overload
     async def run(
@@ -287,6 +289,7 @@ class Scope:
         keep: int = 10,
         interval: Duration | None = None,
         wait: Duration | int | None = None,
+        on_resume: OnResume[S] | None = None,
     ) -> R: ...
     @overload
     async def run(
@@ -298,6 +301,7 @@ class Scope:
         keep: int = 10,
         interval: Duration | None = None,
         wait: Duration | int | None = None,
+        on_resume: OnResume[Any] | None = None,
     ) -> R: ...
 
     async def run(
@@ -309,6 +313,7 @@ class Scope:
         keep: int = 10,
         interval: Duration | None = None,
         wait: Duration | int | None = None,
+        on_resume: OnResume[Any] | None = None,
     ) -> R:
         """Run ``fn(task)`` under the task's lease, from its last checkpoint on.
 
@@ -316,7 +321,9 @@ class Scope:
         checkpoints are kept; ``interval`` (5 s) is how often updates are saved. Success deletes
         the checkpoints, failure and death keep them for the next run. Raises
         `TaskAlreadyRunning` when another owner is seen alive, after ``wait`` if given; an owner
-        that is gone is replaced.
+        that is gone is replaced. ``on_resume(task)`` is called, and awaited if it gives an
+        awaitable, once before ``fn`` and only when the run starts from a checkpoint of an earlier
+        one; its error ends the run as one of ``fn`` does.
         """
         return await self._tasks.run(
             task_id,
@@ -325,6 +332,7 @@ class Scope:
             keep=keep,
             interval_ms=None if interval is None else strict_milliseconds(interval, "interval"),
             wait_ms=wait_milliseconds(wait),
+            on_resume=on_resume,
         )
 
     @overload
@@ -336,6 +344,7 @@ class Scope:
         keep: int = 10,
         interval: Duration | None = None,
         wait: Duration | int | None = None,
+        on_resume: OnResume[S] | None = None,
     ) -> Resumable[S]: ...
     @overload
     def resumable(
@@ -346,6 +355,7 @@ class Scope:
         keep: int = 10,
         interval: Duration | None = None,
         wait: Duration | int | None = None,
+        on_resume: OnResume[Any] | None = None,
     ) -> Resumable[Any]: ...
 
     def resumable(
@@ -356,6 +366,7 @@ class Scope:
         keep: int = 10,
         interval: Duration | None = None,
         wait: Duration | int | None = None,
+        on_resume: OnResume[Any] | None = None,
     ) -> Resumable[Any]:
         """Let a coroutine function or method of a task and more arguments run as `run` does.
 
@@ -375,6 +386,7 @@ class Scope:
                 keep=keep,
                 interval_ms=interval_ms,
                 wait_ms=wait_ms,
+                on_resume=on_resume,
             )
 
         return decorate
@@ -417,7 +429,8 @@ class Scope:
         A duplicate in flight is waited for, up to ``wait`` (0: not at all), then
         `OperationInProgress` is raised. ``fingerprint`` stands for the payload: another one under
         the same key is a `FingerprintMismatch`. Errors are not remembered. At most one execution
-        runs at a time; when its process dies, the call runs once more.
+        runs at a time; when its process dies, the call runs once more. A call that waits for its
+        own key gets a ``RuntimeError``.
         """
         once = await self.once_detailed(
             key, fn, ttl=ttl, wait=wait, fingerprint=fingerprint, type=type

@@ -8,7 +8,17 @@ import functools
 import inspect
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import (
+    Any,
+    Concatenate,
+    Final,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from ._key_template import KeyTemplate
 from ._lease import Granted, LeaseGuard
@@ -172,6 +182,10 @@ class Task(Generic[S]):
         """Whether it starts from a checkpoint of an earlier run."""
 
 
+OnResume: TypeAlias = Callable[[Task[S]], Awaitable[object] | object]
+"""Called with a task that starts from a checkpoint of an earlier run; its result is ignored."""
+
+
 class Tasks:
     """The resumable tasks of one scope."""
 
@@ -188,6 +202,7 @@ class Tasks:
         keep: int,
         interval_ms: int | None,
         wait_ms: int | None,
+        on_resume: OnResume[Any] | None,
     ) -> R:
         """Run ``fn(task)`` under the task's lease, from its last checkpoint on."""
         check_key(task_id, "task_id")
@@ -207,7 +222,8 @@ class Tasks:
         self._running.add(task_id)
         try:
             async with runtime.guard(granted, task_id) as guard:
-                return await _run(runtime, Task(task_id, checkpoint, progress), guard, fn)
+                task = Task(task_id, checkpoint, progress)
+                return await _run(runtime, task, guard, fn, on_resume)
         finally:
             self._running.discard(task_id)
 
@@ -244,17 +260,14 @@ async def _run(
     task: Task[Any],
     guard: LeaseGuard,
     fn: Callable[[Task[Any]], Awaitable[R]],
+    on_resume: OnResume[Any] | None,
 ) -> R:
     began = runtime.clock.steady_ms()
     checkpoint = task.checkpoint
     task.resumed = await checkpoint._load(guard.handle)
-    if task.resumed and runtime.observers.active:
-        runtime.observers.emit(
-            CheckpointResumed(
-                key=task.id, sequence=checkpoint.sequence, progress=task.progress.percentage
-            )
-        )
     try:
+        if task.resumed:
+            await _tell_resumed(runtime, task, on_resume)
         result = await fn(task)
     except BaseException as exc:
         await checkpoint._stop()
@@ -269,6 +282,21 @@ async def _run(
         duration_ms = runtime.clock.steady_ms() - began
         runtime.observers.emit(TaskCompleted(key=task.id, duration_ms=duration_ms))
     return result
+
+
+async def _tell_resumed(runtime: Runtime, task: Task[Any], on_resume: OnResume[Any] | None) -> None:
+    if runtime.observers.active:
+        runtime.observers.emit(
+            CheckpointResumed(
+                key=task.id,
+                sequence=task.checkpoint.sequence,
+                progress=task.progress.percentage,
+            )
+        )
+    if on_resume is not None:
+        answer = on_resume(task)
+        if inspect.isawaitable(answer):
+            await answer
 
 
 class Resumable(Protocol[S]):
@@ -293,6 +321,7 @@ def resumable(
     keep: int,
     interval_ms: int | None,
     wait_ms: int | None,
+    on_resume: OnResume[Any] | None,
 ) -> Callable[..., Coroutine[Any, Any, R]]:
     """Wrap a coroutine function of a task and more arguments; callers pass only the latter."""
     require_coroutine_function(function)
@@ -314,6 +343,7 @@ def resumable(
             keep=keep,
             interval_ms=interval_ms,
             wait_ms=wait_ms,
+            on_resume=on_resume,
         )
 
     return wrapper

@@ -149,12 +149,20 @@ class LeaseLost(GoscopeError, RuntimeError):
 
 
 class CircuitOpen(GoscopeError, RuntimeError):
-    """The circuit ``key`` refuses calls; trying again makes sense after ``retry_after`` seconds."""
+    """The circuit ``key`` refuses calls; trying again makes sense after ``retry_after`` seconds.
 
-    def __init__(self, key: str, retry_after: float) -> None:
+    None when the circuit is held open by hand: then no time ends it.
+    """
+
+    def __init__(self, key: str, retry_after: float | None) -> None:
         self.key = key
         self.retry_after = retry_after
-        super().__init__(f"circuit {key!r} is open: retry after {retry_after:.3g} s")
+        super().__init__(
+            f"circuit {key!r} is held open by hand: nobody gets through until somebody calls "
+            f"force_close() or reset() on it"
+            if retry_after is None
+            else f"circuit {key!r} is open: retry after {retry_after:.3g} s"
+        )
 
 
 class CheckpointConflict(GoscopeError, RuntimeError):

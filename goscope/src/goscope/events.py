@@ -2,7 +2,8 @@
 
 ``key`` is the key as the program gave it, without any prefix. ``duration_ms`` is how long the
 thing took: the wait before a lock was granted, the lookup of a cache hit, the computation behind
-a refreshed entry. Observers get these records on the event loop and must not block it.
+a refreshed entry; 0 for what is a moment, such as a loss. Observers get these records on the
+event loop and must not block it.
 """
 
 from __future__ import annotations
@@ -70,9 +71,10 @@ class CacheCorrupt(Event, frozen=True, kw_only=True):
 
 
 class CircuitOpened(Event, frozen=True, kw_only=True):
-    """Calls are refused from now on."""
+    """Calls are refused from now on; when ``forced``, by ``force_open`` and not for a failure."""
 
     failure_count: int
+    forced: bool = False
 
 
 class CircuitHalfOpened(Event, frozen=True, kw_only=True):
@@ -80,11 +82,27 @@ class CircuitHalfOpened(Event, frozen=True, kw_only=True):
 
 
 class CircuitClosed(Event, frozen=True, kw_only=True):
-    """Calls go through again."""
+    """Calls go through again; when ``forced``, by ``force_close`` and not for a success."""
+
+    forced: bool = False
+
+
+class CircuitReset(Event, frozen=True, kw_only=True):
+    """Everything about a circuit was forgotten by ``reset``."""
 
 
 class CircuitRejected(Event, frozen=True, kw_only=True):
     """An open circuit spared a call."""
+
+
+class CircuitStoreFailed(Event, frozen=True, kw_only=True):
+    """The store failed, and the circuit is counted in this process (``on_store_error="local"``)."""
+
+    error: str
+
+
+class CircuitStoreRecovered(Event, frozen=True, kw_only=True):
+    """The store did again what it had failed to do, and the shared state decides."""
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
@@ -110,7 +128,7 @@ class IdempotentExecuted(Event, frozen=True, kw_only=True):
 
 
 class IdempotentReplayed(Event, frozen=True, kw_only=True):
-    """The stored result of ``key`` was returned instead of a second execution."""
+    """The result of ``key`` was given without an execution; ``duration_ms`` is the wait for it."""
 
 
 Observer: TypeAlias = Callable[[Event], object]

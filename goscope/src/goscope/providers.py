@@ -111,6 +111,7 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
 class CircuitBreakerState(msgspec.Struct, frozen=True, kw_only=True):
     """The stored state of one circuit; times are epoch milliseconds or None.
 
+    An open circuit without a ``last_failure_time`` is held open by hand: no time ends that.
     ``success_count`` counts the probes that succeeded in a row since the circuit went half-open.
     """
 
@@ -333,7 +334,8 @@ class CircuitBreakerStateProvider(Protocol):
     ) -> int:
         """Count a failure atomically; the new count.
 
-        Opens the circuit when the count reaches ``max_failures``, and at once when half-open.
+        Opens the circuit when the count reaches ``max_failures``, and at once when half-open. A
+        circuit held open by hand stays so: it gets no ``last_failure_time``.
         """
         ...
 

@@ -34,7 +34,7 @@ from goscope.backend import (
     pattern_regex,
 )
 from goscope.errors import BackendBusy, LeaseLost
-from goscope.providers import Capability
+from goscope.providers import Capability, CircuitBreakerState
 from goscope.testing.conformance import BackendConformance, EventsConformance
 
 PROVIDERS = ("lock", "cache", "circuit", "checkpoint", "idempotency")
@@ -365,6 +365,27 @@ class TestErrorSwallowed(Broken):
 
     provider = "circuit"
     adapter = broken("circuit_breaker", ErrorSwallowingCircuits)
+
+
+class DatingCircuits(RecordCircuitBreakerStateProvider):
+    async def _record_failure(
+        self, key: str, max_failures: int, now: int, fence: Fence | None
+    ) -> int:
+        count = await super()._record_failure(key, max_failures, now, fence)
+
+        def date(state: CircuitBreakerState | None) -> CircuitBreakerState:
+            assert state is not None
+            return msgspec.structs.replace(state, last_failure_time=now)
+
+        await self._update(key, date, fence)
+        return count
+
+
+class TestHeldCircuitDated(Broken):
+    """A late failure gives a circuit that is held open a time, and so an end."""
+
+    provider = "circuit"
+    adapter = broken("circuit_breaker", DatingCircuits)
 
 
 class UnfencedCheckpoints(RecordCheckpointProvider):

@@ -78,11 +78,12 @@ class BaseCircuitBreakerStateProvider(ABC):
             state = old or CircuitBreakerState()
             count = state.failure_count + 1
             opens = state.state == "half-open" or count >= max_failures
+            held = state.state == "open" and state.last_failure_time is None
             return msgspec.structs.replace(
                 state,
                 state="open" if opens else state.state,
                 failure_count=count,
-                last_failure_time=now,
+                last_failure_time=None if held else now,
                 success_count=0,
             )
 

@@ -37,7 +37,7 @@ _RECORD_FAILURE: Final = """
     ON CONFLICT (key) DO UPDATE SET
         state = iif(state = 'half-open' OR failure_count + 1 >= :limit, 'open', state),
         failure_count = failure_count + 1,
-        last_failure_time = :now,
+        last_failure_time = iif(state = 'open' AND last_failure_time IS NULL, NULL, :now),
         updated_at = :now
     RETURNING failure_count
 """

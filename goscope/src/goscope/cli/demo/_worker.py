@@ -99,7 +99,7 @@ class Importer:
             try:
                 return await self._circuit.call(lambda: self._service.place(record))
             except CircuitOpen as exc:
-                pause = max(exc.retry_after, SHORTEST_PAUSE_SECONDS)
+                pause = max(exc.retry_after or 0, SHORTEST_PAUSE_SECONDS)
                 await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
             except ServiceFailed:
                 pass  # the circuit counted it and decides what becomes of the next call

@@ -148,6 +148,27 @@ class CircuitBreakerConformance(Conformance, abstract=True):
             assert await circuits.record_failure("key", 100) == 2
             assert (await state_of(circuits, "key")).state == "open", "a failure closed it"
 
+    async def test_circuit_a_failure_does_not_date_a_circuit_held_open(
+        self, tmp_path: Path
+    ) -> None:
+        """Open without a time means until somebody closes it: late failures only count."""
+        async with self.open_circuits(tmp_path) as circuits:
+            await circuits.set_state("key", CircuitBreakerState(state="open"))
+            assert await circuits.record_failure("key", 5) == 1
+            state = await state_of(circuits, "key")
+            assert state.last_failure_time is None, "a late failure began the reset timeout"
+            assert (state.state, state.failure_count) == ("open", 1)
+
+    @pytest.mark.parametrize("name", ["closed", "half-open"])
+    async def test_circuit_only_open_circuits_are_held_without_a_time(
+        self, tmp_path: Path, name: CircuitState
+    ) -> None:
+        """The failure that opens a circuit without a time has one."""
+        async with self.open_circuits(tmp_path) as circuits:
+            await circuits.set_state("key", CircuitBreakerState(state=name))
+            await circuits.record_failure("key", 1)
+            assert (await state_of(circuits, "key")).last_failure_time is not None
+
     async def test_circuit_concurrent_failures_all_count(self, tmp_path: Path) -> None:
         """n concurrent failures count n, and each caller gets another number."""
         async with self.open_circuits(tmp_path) as circuits:

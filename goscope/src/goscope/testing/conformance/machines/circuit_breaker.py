@@ -38,11 +38,12 @@ class CircuitMachine(Machine):
         old = self.circuits.get(key, CircuitBreakerState())
         self.agree(f"record_failure({key!r})", count, old.failure_count + 1)
         opens = old.state == "half-open" or count >= max_failures
+        held = old.state == "open" and old.last_failure_time is None
         self.circuits[key] = replace(
             old,
             state="open" if opens else old.state,
             failure_count=count,
-            last_failure_time=1,
+            last_failure_time=None if held else 1,
             success_count=0,
         )
 
