@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from .wait_result import Waiting
+
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """What one call cost one contender: seconds for one entry, a sample a round."""
@@ -103,4 +105,5 @@ class Report(msgspec.Struct, kw_only=True):
     busy: list[BusyLoop] = []
     footprints: list[Footprint] = []
     steady: list[Steady] = []
+    waiting: list[Waiting] = []
     missing: list[Missing] = []

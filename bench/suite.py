@@ -24,11 +24,13 @@ from .rows import provide
 from .runner import Runner
 from .size import Size
 from .steady import stay
+from .waiting import waiting
 from .workload import BULK, FAMILIES, GROWTH
 
 PARTS: Final = (
     *(family.name for family in FAMILIES),
     "contest",
+    "waiting",
     "busy loop",
     "footprint",
     "steady",
@@ -73,6 +75,8 @@ def _in_processes(folder: Path, size: Size, report: Report, parts: Sequence[str]
     if "contest" in parts:
         report.contests, missing = contest(folder / "contest", size)
         report.missing += missing
+    if "waiting" in parts:
+        report.waiting = waiting(folder / "waiting", size)
     if "footprint" in parts:
         report.footprints, missing = footprints(folder, size)
         report.missing += missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -125,7 +126,8 @@ async def test_waiting_ends_with_the_release(gs: Scope) -> None:
     waiting = asyncio.create_task(gs.lock("door").acquire())
     await turns()
     await handle.release()
-    await (await waiting).release()
+    async with asyncio.timeout(10):
+        await (await waiting).release()
 
 
 async def test_a_lock_released_by_another_scope_is_found(
@@ -167,6 +169,32 @@ async def test_without_a_ttl_it_runs_for_the_default_of_the_adapter(
     await store.pass_time("2s")
     assert await is_free(other, "door")
     assert await is_free(other, "gate")
+
+
+@pytest.mark.parametrize("step", [-timedelta(hours=1), timedelta(hours=1)])
+async def test_a_stepped_wall_clock_changes_no_lease(
+    store: Store, gs: Scope, other: Scope, step: timedelta
+) -> None:
+    async with gs.lock("renewed", ttl="9s"):
+        handle = await gs.lock("door", ttl="9s").acquire()
+        store.clock.step_wall(step)
+        await store.pass_time("8900ms")
+        assert await handle.is_valid()
+        assert not await is_free(other, "door")
+        await store.pass_time("200ms")
+        assert handle.lost
+        assert await is_free(other, "door")
+        assert not await is_free(other, "renewed")
+
+
+async def test_the_age_of_a_holder_from_the_future_is_0(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    await gs.lock("door").acquire()
+    store.clock.step_wall(-timedelta(hours=1))
+    with pytest.raises(LockTimeout) as caught:
+        await other.lock("door", wait=0).acquire()
+    assert caught.value.age_ms == 0
 
 
 async def test_try_lock_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:

@@ -45,7 +45,8 @@ class Victim:
 
     async def end(self) -> BaseException | None:
         """What the block raised. The task must have survived it."""
-        await asyncio.wait([self.task])
+        await asyncio.wait([self.task], timeout=10)
+        assert self.task.done(), "the body was not ended"
         assert not self.task.cancelled(), "a cancellation was left behind"
         return self.raised
 
@@ -348,6 +349,45 @@ async def test_without_renewal_the_body_is_cancelled_at_expiry(store: Store, gs:
     assert victim.cancelling == 0
 
 
+@pytest.mark.parametrize("renew", [True, False])
+async def test_a_body_that_blocks_the_loop_past_the_deadline_is_told_at_its_end(
+    store: Store, gs: Scope, renew: bool
+) -> None:
+    """The watcher had no turn. The loss is raised in the body's own step, and cancels nobody."""
+
+    async def block() -> None:
+        store.clock._move_to(store.clock.steady_ms() + 9000)
+
+    with record_events(gs) as events:
+        victim = Victim(gs, block, renew=renew)
+        await store.settle()
+        error = await victim.end()
+    assert isinstance(error, LeaseLost)
+    assert ("renew=False" in str(error)) is not renew
+    assert victim.cancelling == 0
+    assert [type(event).__name__ for event in events] == ["LockAcquired", "LockLost"]
+
+
+async def test_an_own_error_of_a_body_that_blocked_the_loop_has_a_note(
+    store: Store, gs: Scope
+) -> None:
+    async def block() -> None:
+        store.clock._move_to(store.clock.steady_ms() + 9000)
+        _ = 1 / 0
+
+    error = await Victim(gs, block).end()
+    assert isinstance(error, ZeroDivisionError)
+    assert "was lost meanwhile" in error.__notes__[0]
+
+
+async def test_a_body_that_extended_its_lease_by_hand_may_block_for_as_long(
+    store: Store, gs: Scope
+) -> None:
+    async with gs.lock("door", ttl=TTL) as handle:
+        assert await handle.extend("60s")
+        store.clock._move_to(store.clock.steady_ms() + 30_000)
+
+
 async def test_a_fenced_write_raises_in_the_bodys_own_step(gs: Scope) -> None:
     """It does not wait for the watcher, and cancels nobody."""
     async with gs.lock("door", ttl=TTL) as handle:
@@ -403,6 +443,7 @@ class Troubles:
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
+        self.acquire_takes = 0.0
         self.extend_fails = False
         self.extend_hangs = False
         self.extend_takes = 0.0
@@ -440,6 +481,7 @@ class TroubledLocks(MemoryLockProvider):
         self, key: str, ttl: Milliseconds | None = None, owner: str | None = None
     ) -> MemoryLockHandle | None:
         handle = await super().acquire(key, ttl, owner)
+        await self.troubles.clock.sleep(self.troubles.acquire_takes)
         if handle is None:
             return None
         troubled = TroubledHandle(self, handle.key, handle.stored_key, handle._grant)
@@ -517,8 +559,23 @@ async def test_the_deadline_counts_from_before_the_request(
     assert isinstance(await victim.end(), LeaseLost)
 
 
+async def test_the_first_deadline_counts_from_before_the_acquire(
+    troubled: Scope, troubles: Troubles
+) -> None:
+    """Asked at 0 s, granted at 2 s: it runs until 9 s."""
+    troubles.acquire_takes = 2.0
+    troubles.extend_hangs = True
+    victim = Victim(troubled, forever)
+    await turns()
+    await troubles.clock.advance("8999ms")
+    assert not victim.task.done()
+    await troubles.clock.advance("1ms")
+    assert isinstance(await victim.end(), LeaseLost)
+
+
 async def test_a_loss_during_the_release_is_none(troubled: Scope, troubles: Troubles) -> None:
     """The watcher is disarmed first: the body is through."""
+    troubles.extend_fails = True
     troubles.release_takes = 60.0
     victim = Victim(troubled, turns)
     await turns(100)
@@ -538,6 +595,38 @@ async def test_a_cancelled_release_goes_to_its_end(troubled: Scope, troubles: Tr
     await troubles.clock.advance("5s")
     assert isinstance(await victim.end(), asyncio.CancelledError)
     assert await troubled.try_lock("door") is not None
+
+
+async def test_a_release_that_is_cancelled_twice_goes_to_its_end(
+    troubled: Scope, troubles: Troubles
+) -> None:
+    troubles.release_takes = 5.0
+    victim = Victim(troubled, turns)
+    await turns(100)
+    for _ in range(2):
+        victim.task.cancel()
+        await turns()
+        assert not victim.task.done()
+    await troubles.clock.advance("5s")
+    assert isinstance(await victim.end(), asyncio.CancelledError)
+    assert await troubled.try_lock("door") is not None
+
+
+async def test_a_release_after_a_loss_goes_to_its_end_when_cancelled(
+    troubled: Scope, troubles: Troubles
+) -> None:
+    """The cancellation comes after the body's end, and yet it wins over the loss."""
+    troubles.extend_fails = True
+    troubles.release_takes = 5.0
+    victim = Victim(troubled, forever)
+    await turns()
+    await troubles.clock.advance("9s")
+    assert not victim.task.done()
+    victim.task.cancel()
+    await troubles.clock.advance("5s")
+    assert isinstance(await victim.end(), asyncio.CancelledError)
+    assert victim.cancelling == 1
+    assert watchers() == []
 
 
 async def test_a_release_that_fails_is_the_error_of_the_block(

@@ -57,8 +57,6 @@ class LeaseQueue:
         needed any more. A cancelled caller leaves neither a lease nor a place in the queue behind.
         """
         queue = self._queues.setdefault(key, deque())
-        if queue and wait_ms == 0:
-            return None
         began = self._clock.steady_ms()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
@@ -143,7 +141,8 @@ class LeaseGuard:
 
     - an outside cancellation wins,
     - else the body's own exception propagates, with a note that the lease was lost,
-    - else `LeaseLost` is raised, also when the body swallowed the cancellation.
+    - else `LeaseLost` is raised, also when the body swallowed the cancellation, and when it blocked
+      the event loop beyond the deadline and left nothing to cancel.
 
     On exit the watcher is disarmed first, then the lease is released, which no cancellation
     interrupts. With ``cancel_body=False`` a loss is only told by `lost`, and nothing is raised.
@@ -205,7 +204,7 @@ class LeaseGuard:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._armed = False
+        self._see_overrun()
         if self._cancelled:
             self._body.uncancel()
         failure = await self._release()
@@ -216,6 +215,15 @@ class LeaseGuard:
                 raise failure
             if exc is not None:
                 exc.add_note(f"and the lease could not be released: {failure}")
+
+    def _see_overrun(self) -> None:
+        """Note the loss that a body kept the watcher from seeing, as one that blocks the loop does.
+
+        It is raised by this exit, in the body's own step: nothing is left to cancel.
+        """
+        overrun = self._clock.steady_ms() >= self._deadline and self.handle.lost
+        if overrun and self._armed and self._reason is None:
+            self._note_loss(self._overrun())
 
     def _raise_loss(self, reason: str, exc: BaseException | None) -> None:
         if self._body.cancelling() > self._cancelling:
@@ -228,7 +236,7 @@ class LeaseGuard:
 
     async def _release(self) -> GoscopeError | None:
         """Stop watching and give the lease back; the error if the store failed meanwhile."""
-        self._watcher.cancel()
+        self._watcher.cancel()  # first: a loss while the lease is given back is none
         try:
             await settle(asyncio.ensure_future(self._stop()))
         except GoscopeError as failure:
@@ -249,7 +257,7 @@ class LeaseGuard:
                 reason = await self._extend()
             else:
                 await self._sleep_until(self._deadline)
-                reason = "its time ran out, and it is not renewed (renew=False)"
+                reason = self._overrun()
             if reason is not None:
                 self._lose(reason)
                 return
@@ -266,7 +274,7 @@ class LeaseGuard:
             asked = self._clock.steady_ms()
             left_ms = self._deadline - asked
             if left_ms <= 0:
-                return f"it was not renewed in time{error}"
+                return f"{self._overrun()}{error}"
             renewed = await self._ask(left_ms)
             if renewed is True:
                 self._deadline = asked + self._ttl_ms
@@ -293,12 +301,21 @@ class LeaseGuard:
     def _lose(self, reason: str) -> None:
         if not self._armed:
             return  # the body is through
-        self._reason = reason
-        if self._observers.active:
-            self._observers.emit(LockLost(key=self._key, reason=reason))
+        self._note_loss(reason)
         if self._cancel_body:
             self._cancelled = True
             self._body.cancel()
+
+    def _note_loss(self, reason: str) -> None:
+        self._reason = reason
+        if self._observers.active:
+            self._observers.emit(LockLost(key=self._key, reason=reason))
+
+    def _overrun(self) -> str:
+        """Why a lease is lost whose deadline has passed."""
+        if self._renew:
+            return "it was not renewed in time"
+        return "its time ran out, and it is not renewed (renew=False)"
 
 
 def _see_exception(request: asyncio.Future[bool]) -> None:

@@ -13,26 +13,41 @@ class Waiters:
     """Futures by key that a release resolves."""
 
     def __init__(self) -> None:
-        self._by_key: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
+        self._by_key: defaultdict[str, set[asyncio.Future[bool]]] = defaultdict(set)
 
     def notify(self, key: str) -> None:
         """Wake everyone who waits for the key."""
         if self._by_key:
             for waiter in self._by_key.pop(key, ()):
-                if not waiter.done():
-                    waiter.set_result(None)
+                _resolve(waiter, True)
 
-    async def wait(self, key: str, seconds: float, clock: Clock) -> None:
-        """Return when the key is notified or ``seconds`` have passed on the clock."""
-        waiter = asyncio.get_running_loop().create_future()
+    async def wait(self, key: str, seconds: float, clock: Clock) -> bool:
+        """Return True when the key is notified, False when ``seconds`` passed on the clock."""
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._by_key[key].add(waiter)
         try:
-            await wait_until(waiter, seconds, clock)
+            return await _resolved(waiter, seconds, clock)
         finally:
             if waiting := self._by_key.get(key):
                 waiting.discard(waiter)
                 if not waiting:
                     del self._by_key[key]
+
+
+async def _resolved(waiter: asyncio.Future[bool], seconds: float, clock: Clock) -> bool:
+    if not isinstance(clock, SystemClock):
+        return await wait_until(waiter, seconds, clock)
+    # The timer resolves the future itself: who polls does this more often than anything else.
+    timer = asyncio.get_running_loop().call_later(seconds, _resolve, waiter, False)
+    try:
+        return await waiter
+    finally:
+        timer.cancel()
+
+
+def _resolve(waiter: asyncio.Future[bool], notified: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(notified)
 
 
 async def wait_until(future: asyncio.Future[Any], seconds: float, clock: Clock) -> bool:

@@ -15,16 +15,18 @@ from .._database import Database
 PATIENCE_MS: Final = 100
 """Shorter waits are left to chance: a place in the line costs a few writes."""
 
-BEAT_MS: Final = 250
+BEAT_MS: Final = 500
 """How often a process shows that it still waits."""
 
 STALE_MS: Final = 1_000
 """A process that shows itself no more is passed over after this long."""
 
-_FIRST: Final = """
+FIRST: Final = """
     SELECT waiter FROM go_goscope_lock_waiters
     WHERE key = ? AND boot_id = ? AND seen > ? ORDER BY since, waiter LIMIT 1
 """
+"""Who is next; its parameters are those of `Line.first_of`."""
+
 _ENTER: Final = """
     INSERT OR REPLACE INTO go_goscope_lock_waiters (key, waiter, boot_id, since, seen)
     VALUES (?, ?, ?, ?, ?)
@@ -75,23 +77,26 @@ class Line:
         place = self._places.get(key)
         return place is not None and place.shown > 0
 
-    async def is_next(self, key: str) -> bool:
-        """Whether nobody else is before this process."""
-        row = await self._database.read_one(_FIRST, self._first_of(key))
-        return row is None or row[0] == self._me
+    def is_next(self, first: str | None) -> bool:
+        """Whether nobody else is before this process, given who the file says is first."""
+        return first is None or first == self._me
 
     def may_take(self, connection: sqlite3.Connection, key: str) -> bool:
-        """As `is_next`, as part of a write."""
-        rows = connection.execute(_FIRST, self._first_of(key)).fetchall()
-        return not rows or rows[0][0] == self._me
+        """Whether this process is next, as part of a write."""
+        rows = connection.execute(FIRST, self.first_of(key)).fetchall()
+        return self.is_next(rows[0][0] if rows else None)
 
-    async def stay(self, key: str) -> None:
-        """Enter the line after a while, and show now and then that the process still waits."""
+    def is_due(self, key: str) -> bool:
+        """Whether to `show`: the process has waited for a while, or has long not shown itself."""
         place = self._places[key]
-        if place.active - place.since >= PATIENCE_MS and place.active - place.shown >= BEAT_MS:
-            place.shown = place.active
-            row = (key, self._me, self._context.clock.boot_id, place.since, place.shown)
-            await self._database.submit(lambda connection: _change(connection, _ENTER, row))
+        return place.active - place.since >= PATIENCE_MS and place.active - place.shown >= BEAT_MS
+
+    async def show(self, key: str) -> None:
+        """Enter the line, or show that the process still waits there."""
+        place = self._places[key]
+        place.shown = place.active
+        row = (key, self._me, self._context.clock.boot_id, place.since, place.shown)
+        await self._database.submit(lambda connection: _change(connection, _ENTER, row))
 
     def leave(self, key: str) -> None:
         """Give the place up, in the file a little later."""
@@ -108,7 +113,8 @@ class Line:
         """Note that the wait is over."""
         self._places.pop(key, None)
 
-    def _first_of(self, key: str) -> tuple[str, str, int]:
+    def first_of(self, key: str) -> tuple[str, str, int]:
+        """The parameters of `FIRST`."""
         clock = self._context.clock
         return key, clock.boot_id, clock.steady_ms() - STALE_MS
 

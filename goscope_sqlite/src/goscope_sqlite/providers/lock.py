@@ -24,21 +24,23 @@ from goscope.providers import LockHolder, Milliseconds
 
 from .._database import Database
 from ..schema import upper_bound
-from .line import Line
+from .line import FIRST, Line
 
 POLL_SHORTEST: Final = 2
 POLL_LONGEST: Final = 50
-POLL_GROWTH: Final = 0.05
-"""Milliseconds between two looks at a held lock, and the share of the wait so far they grow to."""
+"""Milliseconds between two polls for a held lock."""
 
-POLL_NEXT: Final = 10
-POLL_NEXT_GROWTH: Final = 0.02
-"""The same for who is next in the line: while it does not look, nobody else may take the lock."""
+LOOK: Final = 250
+"""Milliseconds after which a poll looks at everything, though no other process has committed."""
 
 _COLUMNS: Final = (
     "owner, token, expires_at, boot_id, host, pid, pid_namespace, started, acquired_at"
 )
 _READ: Final = f"SELECT {_COLUMNS} FROM go_goscope_locks WHERE key = ?"
+_LOOK: Final = (
+    f"SELECT ({FIRST}), {_COLUMNS} FROM (SELECT ? AS wanted) "
+    "LEFT JOIN go_goscope_locks ON key = wanted"
+)
 _READ_RANGE: Final = (
     f"SELECT key, {_COLUMNS} FROM go_goscope_locks WHERE key >= ? AND key < ? ORDER BY key"
 )
@@ -83,8 +85,10 @@ class Lease(NamedTuple):
 
     def is_free(self, clock: Clock) -> bool:
         """Whether the lease may be taken: it ran out, or its holder certainly died."""
-        if self.left_ms(clock) <= 0:
-            return True
+        return self.left_ms(clock) <= 0 or self.holder_is_gone()
+
+    def holder_is_gone(self) -> bool:
+        """Whether its holder certainly died."""
         process = ProcessIdentity(self.host, self.pid, self.pid_namespace, self.started)
         return process != this_process() and process.is_gone()
 
@@ -97,6 +101,24 @@ class Lease(NamedTuple):
             expires_in_ms=self.left_ms(clock),
             fencing_token=self.token,
         )
+
+
+class _Look(NamedTuple):
+    """What a poll found: outdated at ``until``, or once ``version`` is no longer the file's."""
+
+    version: int
+    until: int
+    is_next: bool
+    is_free: bool
+
+
+def _pause(waited: int) -> float:
+    """Milliseconds to the next poll: up to 3 in a wait of 100 ms, which leaves 2 for the grant.
+
+    A longer wait polls less and less, to cost little. For who is next in the line it counts from
+    when he became it: nobody else may take the lock while he does not look.
+    """
+    return min(max(POLL_SHORTEST, waited * 0.03, waited * 0.1 - 7), POLL_LONGEST)
 
 
 def check_fence(connection: sqlite3.Connection, fence: Fence | None) -> None:
@@ -129,39 +151,69 @@ class SQLiteLockProvider(BaseLockProvider):
     async def wait_released(self, key: str, timeout: Milliseconds | None = None) -> bool:
         """Return True when the lock may be free, False after ``timeout``.
 
-        A release by this adapter is noticed at once, one by another process within 50 ms, the
-        end of the lease and the death of its holder as well. Processes that wait for longer than
-        100 ms take turns: the lock counts as free for the one that has waited longest.
+        A release by this adapter is noticed at once, one by another process within 50 ms, the end
+        of the lease at its time, the death of its holder within 300 ms. Processes that wait for
+        longer than 100 ms take turns: the lock counts as free for the one that has waited longest.
         """
         stored = self.stored(key)
         clock = self.context.clock
         end = None if timeout is None else clock.steady_ms() + milliseconds(timeout, "timeout")
         try:
-            while True:
-                waited = self._line.wait(stored)
-                await self._line.stay(stored)
-                is_next = await self._line.is_next(stored)
-                lease = await self._read(stored)
-                # From here to the pause nothing is awaited, so that one moment is judged.
-                if is_next and (lease is None or lease.is_free(clock)):
-                    return True
-                left = None if end is None else end - clock.steady_ms()
-                if left is not None and left <= 0:
-                    self._line.leave(stored)
-                    return False
-                pause = self._pause(lease, waited, served_next=is_next and self._line.is_in(stored))
-                pause = pause if left is None else min(pause, left)
-                await self.waiters.wait(stored, pause / 1000, clock)
+            is_free = await self._poll(stored, end)
         except asyncio.CancelledError:
             self._line.leave(stored)
             raise
+        if not is_free:
+            self._line.leave(stored)
+        return is_free
 
-    def _pause(self, lease: Lease | None, waited: int, *, served_next: bool) -> float:
-        """How many milliseconds until the next look: at the latest when the lease runs out."""
-        longest = max(POLL_NEXT, waited * POLL_NEXT_GROWTH) if served_next else POLL_LONGEST
-        pause = max(waited * POLL_GROWTH, POLL_SHORTEST)
-        left = 0 if lease is None else lease.left_ms(self.context.clock)
-        return min(pause, longest, POLL_LONGEST, left if left > 0 else POLL_LONGEST)
+    async def _poll(self, key: str, end: int | None) -> bool:
+        """Look at the lock again and again: True once it may be free, False after ``end``."""
+        clock = self.context.clock
+        look: _Look | None = None
+        next_since: int | None = None
+        notified = False
+        while True:
+            waited = self._line.wait(key)
+            if self._line.is_due(key):
+                await self._line.show(key)
+            version = await self._version()
+            if (
+                look is None
+                or notified
+                or version != look.version
+                or clock.steady_ms() >= look.until
+            ):
+                look = await self._look(key, version)
+            # From here to the pause nothing is awaited, so that one moment is judged.
+            now = clock.steady_ms()
+            if look.is_free:
+                return True
+            if end is not None and end <= now:
+                return False
+            next_since = (next_since or now) if look.is_next else None
+            pause = _pause(waited if next_since is None else now - next_since)
+            until = look.until if end is None else min(look.until, end)
+            notified = await self.waiters.wait(key, min(pause, until - now) / 1000, clock)
+
+    async def _look(self, key: str, version: int) -> _Look:
+        """Read the lease and whose turn it is; see whether the holder's process is there."""
+        row = await self._database.read_one(_LOOK, (*self._line.first_of(key), key))
+        assert row is not None  # of a left join to one row
+        first, *columns = row
+        lease = None if columns[0] is None else Lease._make(columns)
+        is_next = self._line.is_next(first)
+        clock = self.context.clock
+        is_free = is_next and (lease is None or lease.is_free(clock))
+        left = 0 if lease is None else lease.left_ms(clock)
+        until = clock.steady_ms() + (min(left, LOOK) if left > 0 else LOOK)
+        return _Look(version, until, is_next, is_free)
+
+    async def _version(self) -> int:
+        """What differs once another connection has committed: far cheaper than a look."""
+        row = await self._database.read_one("PRAGMA data_version", ())
+        assert row is not None
+        return int(row[0])
 
     async def held(self) -> AsyncIterator[tuple[str, LockHolder]]:
         """Every grant of this prefix and namespace that was not released, by stored key."""
