@@ -10,9 +10,15 @@ from typing import Any
 import pytest
 
 from goscope import MISSING, CorruptValue, Scope, SerializationError
-from goscope.events import CacheHit, CacheMiss, CacheRefreshed, CacheRefreshFailed
+from goscope.events import (
+    CacheCorrupt,
+    CacheHit,
+    CacheMiss,
+    CacheRefreshed,
+    CacheRefreshFailed,
+)
 from goscope.memory import Grants, MemoryAdapter, MemoryCacheProvider
-from goscope.testing import record_events
+from goscope.testing import FakeClock, record_events
 
 from .support import Gate, Store, turns, until
 
@@ -171,6 +177,25 @@ async def test_a_value_stored_between_look_and_grant_is_not_computed() -> None:
         assert await gs.cache.get_or_set("key", fail) == "meanwhile"
 
 
+class CountedEntries(LateEntries):
+    """Counts how often an entry is read."""
+
+    reads = 0
+
+    async def get_entry(self, key: str, *, type: Any = None) -> Any:
+        self.reads += 1
+        return await super().get_entry(key, type=type)
+
+
+@pytest.mark.parametrize("type", [None, str])
+async def test_a_value_stored_meanwhile_is_read_once(type: Any) -> None:
+    adapter = MemoryAdapter()
+    adapter.cache = entries = CountedEntries(adapter.context, Grants())
+    async with Scope(persistence=adapter) as gs:
+        assert await gs.cache.get_or_set("key", fail, type=type) == "meanwhile"
+    assert entries.reads == 1
+
+
 async def test_a_value_set_by_hand_ends_the_wait(store: Store, gs: Scope, other: Scope) -> None:
     gate, source = Gate(), Source()
     leader = asyncio.create_task(gs.cache.get_or_set("key", gate.passing))
@@ -179,7 +204,7 @@ async def test_a_value_set_by_hand_ends_the_wait(store: Store, gs: Scope, other:
     await store.settle()
     await other.cache.set("key", "by hand")
     await store.pass_time("1s")
-    assert await follower == "by hand"
+    assert await asyncio.wait_for(follower, 10) == "by hand"
     gate.open()
     await leader
 
@@ -251,6 +276,25 @@ async def test_a_stored_value_that_does_not_fit_the_type_is_computed_anew(gs: Sc
     assert await gs.cache.get("key") == {"name": "ada"}
 
 
+async def test_a_value_that_does_not_fit_is_told_once_however_long_the_wait(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    gate = Gate()
+    leader = asyncio.create_task(other.cache.get_or_set("key", gate.passing))
+    await gate.arrival()
+    await other.cache.set("key", {"surname": "lovelace"})
+    with record_events(gs) as events, record_events(other) as others:
+        waiter = asyncio.create_task(gs.cache.get_or_set("key", Source(), type=User))
+        await store.settle()
+        await store.pass_time("5s")
+        assert not waiter.done()
+    told = [type(event) for event in events + others]  # an adapter tells the last scope on it
+    assert sorted(told, key=str) == [CacheCorrupt, CacheMiss]
+    waiter.cancel()
+    gate.open()
+    await asyncio.wait([leader, waiter])
+
+
 async def test_a_value_json_cannot_carry_is_refused(gs: Scope) -> None:
     async def factory() -> object:
         return object()
@@ -318,7 +362,7 @@ async def test_a_failing_leader_is_replaced_in_another_process(
     with pytest.raises(ZeroDivisionError):
         await leader
     await store.pass_time("1s")
-    assert await follower == {"made": 1}
+    assert await asyncio.wait_for(follower, 10) == {"made": 1}
 
 
 async def test_a_leader_that_died_is_replaced_when_its_lease_ends(store: Store, gs: Scope) -> None:
@@ -367,6 +411,69 @@ async def test_it_does_not_wait_for_a_users_lock_of_the_same_name(gs: Scope) -> 
         assert await gs.cache.get_or_set("key", Source()) == {"made": 1}
 
 
+# --- a factory that asks for its own key ------------------------------------------------------
+
+
+async def test_a_factory_that_asks_for_its_own_key_is_an_error_for_all_who_wait(
+    gs: Scope,
+) -> None:
+    gate = Gate()
+
+    async def recursive() -> Any:
+        await gate.passing()
+        return await gs.cache.get_or_set("key", recursive)
+
+    callers = [asyncio.create_task(gs.cache.get_or_set("key", recursive)) for _ in range(3)]
+    await gate.arrival()
+    gate.open()
+    async with asyncio.timeout(10):
+        answers = await asyncio.gather(*callers, return_exceptions=True)
+    assert ["'key' asks for 'key' itself" in str(answer) for answer in answers] == [True] * 3
+    assert {type(answer) for answer in answers} == {RuntimeError}
+    assert gate.entered == 1
+    assert await gs.cache.get_or_set("key", Source()) == {"made": 1}
+
+
+async def test_a_factory_that_asks_for_its_own_key_by_way_of_another_is_an_error(
+    gs: Scope,
+) -> None:
+    async def one() -> Any:
+        return await gs.cache.get_or_set("two", two)
+
+    async def two() -> Any:
+        return await gs.cache.get_or_set("one", one)
+
+    with pytest.raises(RuntimeError, match="'one' asks for 'one' itself"):
+        await asyncio.wait_for(gs.cache.get_or_set("one", one), 10)
+
+
+async def test_a_factory_may_start_a_task_that_asks_for_its_key_later(gs: Scope) -> None:
+    """The task waits for the factory; the factory does not wait for it."""
+    later: list[asyncio.Task[Any]] = []
+
+    async def factory() -> Any:
+        later.append(asyncio.create_task(gs.cache.get_or_set("key", fail)))
+        await turns()
+        return 7
+
+    assert await gs.cache.get_or_set("key", factory) == 7
+    assert await later[0] == 7
+
+
+async def test_a_refresh_that_asks_for_its_own_key_is_told_as_failed(
+    store: Store, gs: Scope
+) -> None:
+    await kept_stale(store, gs, Source())
+
+    async def recursive() -> Any:
+        return await gs.cache.get_or_set("key", Source())  # would not take the stale value
+
+    with record_events(gs) as events:
+        await gs.cache.get_or_set("key", recursive, ttl="5m", stale="1h")
+        await until(lambda: isinstance(events[-1], CacheRefreshFailed))
+    assert "asks for 'key' itself" in getattr(events[-1], "error", "")
+
+
 # --- stale values ----------------------------------------------------------------------------
 
 
@@ -407,6 +514,29 @@ async def test_one_process_refreshes_for_all(store: Store, gs: Scope, other: Sco
     assert source.made == 1
     gate.open()
     await store.settle()
+
+
+class RefreshedEntries(MemoryCacheProvider):
+    """Another process refreshes the value just after it was seen to be stale."""
+
+    async def get_entry(self, key: str, *, type: Any = None) -> Any:
+        entry = await super().get_entry(key, type=type)
+        await self.set(key, "new")
+        return entry
+
+
+async def test_a_value_refreshed_between_look_and_grant_is_not_refreshed_again() -> None:
+    clock = FakeClock()
+    adapter = MemoryAdapter(clock=clock)
+    adapter.cache = RefreshedEntries(adapter.context, Grants())
+    async with Scope(persistence=adapter) as gs:
+        await gs.cache.set("key", "old", "5m", stale="1h")
+        await clock.advance("6m")
+        with record_events(gs) as events:
+            value = await gs.cache.get_or_set("key", fail, ttl="5m", stale="1h")
+            await turns()
+    assert value == "old"
+    assert [type(event) for event in events] == [CacheHit], "a refresh would have failed"
 
 
 async def test_past_its_stale_time_a_value_is_computed_in_front_of_the_caller(
@@ -479,6 +609,46 @@ async def test_lookups_tell_hit_miss_stale_and_refreshed(store: Store, gs: Scope
         (CacheRefreshed, None),
         (CacheHit, False),
     ]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_the_duration_of_a_hit_or_miss_is_the_lookup(
+    store: Store, gs: Scope, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    cache = gs.persistence.cache
+    assert cache is not None
+    get = cache.get
+
+    async def slow(key: str, default: Any = None, *, type: Any = None) -> Any:
+        await store.clock.advance("1s")
+        return await get(key, default, type=type)
+
+    if stored:
+        await gs.cache.set("key", 1)
+    monkeypatch.setattr(cache, "get", slow)
+    with record_events(gs) as events:
+        await gs.cache.get("key")
+        await gs.cache.get_or_set("key", Source())
+    assert events[0].duration_ms == events[1].duration_ms == 1000
+
+
+async def test_the_duration_of_a_failed_refresh_is_how_long_it_tried(
+    store: Store, gs: Scope
+) -> None:
+    await kept_stale(store, gs, Source())
+    gate = Gate()
+
+    async def failing() -> None:
+        await gate.passing()
+        await fail()
+
+    with record_events(gs) as events:
+        await gs.cache.get_or_set("key", failing, ttl="5m", stale="1h")
+        await gate.arrival()
+        await store.pass_time("2s")
+        gate.open()
+        await until(lambda: isinstance(events[-1], CacheRefreshFailed))
+    assert events[-1].duration_ms == 2000
 
 
 async def test_the_duration_of_a_refreshed_value_is_its_computation(

@@ -176,6 +176,17 @@ async def test_key_invalidate_and_refresh(gs: Scope) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_refresh_that_asks_for_its_own_result_is_an_error(gs: Scope) -> None:
+    @gs.cached("5m", key="recursive")
+    async def recursive(refresh: bool) -> int:
+        return await (recursive.refresh(refresh) if refresh else recursive(refresh))
+
+    for refresh in (False, True):
+        with pytest.raises(RuntimeError, match="'recursive' asks for 'recursive' itself"):
+            await asyncio.wait_for(recursive.refresh(refresh), 10)
+
+
+@pytest.mark.asyncio
 async def test_a_failed_refresh_keeps_what_there_is(gs: Scope) -> None:
     healthy = True
 

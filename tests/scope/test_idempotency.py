@@ -195,7 +195,7 @@ async def test_a_wait_that_is_over_is_told(
     assert not second.done()
     await store.pass_time("1s")
     with pytest.raises(OperationInProgress):
-        await second
+        await asyncio.wait_for(second, 10)
     gate.open()
     await first
 
@@ -339,12 +339,68 @@ class LateResults(MemoryIdempotencyProvider):
         return record
 
 
+@pytest.mark.parametrize("wait", [None, "5s"])
+async def test_a_call_that_asks_for_its_own_result_is_an_error(gs: Scope, wait: str | None) -> None:
+    async def recursive() -> Any:
+        await gs.once("other", Till().charge)
+        return await gs.once("key", recursive, wait=wait)
+
+    with pytest.raises(RuntimeError, match="'key' asks for 'key' itself"):
+        await asyncio.wait_for(gs.once("key", recursive), 10)
+    assert await gs.once("key", Till().charge) == {"number": 1}
+
+
+async def test_a_call_that_does_not_wait_for_itself_is_told_that_it_is_in_progress(
+    gs: Scope,
+) -> None:
+    async def charge() -> str:
+        with pytest.raises(OperationInProgress):
+            await gs.once("key", charge, wait=0)
+        return "charged"
+
+    assert await gs.once("key", charge) == "charged"
+
+
 async def test_a_result_stored_between_look_and_grant_is_replayed() -> None:
     adapter = MemoryAdapter()
     adapter.idempotency = LateResults(adapter.context, Grants())
     async with Scope(persistence=adapter) as gs:
         once = await gs.once_detailed("key", fail)
     assert (once.value, once.replayed) == ("meanwhile", True)
+
+
+async def test_a_result_stored_by_another_program_ends_the_wait(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    """One that knows nothing of the lease, as a service under Bun."""
+    gate = Gate()
+    leader = asyncio.create_task(gs.once("key", gate.passing))
+    await gate.arrival()
+    follower = asyncio.create_task(other.once("key", fail))
+    await store.settle()
+    results = other.persistence.idempotency
+    assert results is not None
+    await results.set("key", "theirs")
+    await store.pass_time("1s")
+    assert await asyncio.wait_for(follower, 10) == "theirs"
+    gate.open()
+    await leader
+
+
+async def test_a_renewal_just_behind_the_result_does_not_end_the_call(
+    store: Store, gs: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease has ended with the result, so the renewal is refused, which is no loss."""
+    results = gs.persistence.idempotency
+    assert results is not None
+    store_result = results.set
+
+    async def slow(*arguments: Any, **options: Any) -> None:
+        await store_result(*arguments, **options)
+        await store.pass_time("4s")  # renewed at a third of 10 s
+
+    monkeypatch.setattr(results, "set", slow)
+    assert await gs.once("key", Till().charge) == {"number": 1}
 
 
 async def test_the_lease_ends_with_the_result(gs: Scope) -> None:
@@ -486,6 +542,25 @@ async def test_executions_and_replays_are_told(gs: Scope) -> None:
         await gs.once("key", fail)
     told = [type(event) for event in events]
     assert told == [IdempotentExecuted, IdempotentReplayed, IdempotentReplayed]
+
+
+async def test_the_durations_are_the_execution_and_the_wait_for_it(store: Store, gs: Scope) -> None:
+    gate = Gate()
+    with record_events(gs) as events:
+        first = asyncio.create_task(gs.once("key", gate.passing))
+        await gate.arrival()
+        await store.pass_time("2s")
+        second = asyncio.create_task(gs.once("key", gate.passing))
+        await store.settle()
+        await store.pass_time("1s")
+        gate.open()
+        await asyncio.gather(first, second)
+        await gs.once("key", fail)
+    assert events == [
+        IdempotentExecuted(key="key", duration_ms=3000),
+        IdempotentReplayed(key="key", duration_ms=1000),
+        IdempotentReplayed(key="key", duration_ms=0),
+    ]
 
 
 async def test_a_refused_replay_is_not_told_as_one(gs: Scope) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
+from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from goscope import ConfigurationError, Scope
+from goscope import BackendBusy, ConfigurationError, LeaseLost, Scope, Task
 from goscope.events import (
     CacheCorrupt,
     CacheMiss,
@@ -20,9 +23,9 @@ from goscope.events import (
     Observer,
 )
 from goscope.memory import MemoryAdapter, MemoryCacheProvider
-from goscope.testing import record_events
+from goscope.testing import FakeClock, override, record_events
 
-from .support import Store
+from .support import Gate, Store, turns
 
 pytestmark = pytest.mark.asyncio
 
@@ -145,6 +148,117 @@ async def test_what_only_the_adapter_sees_is_told_too() -> None:
             assert await gs.cache.get("key") is None
     assert [type(event) for event in events] == [CacheCorrupt, CacheMiss]
     assert adapter.context.emit is None, "a closed scope observes nothing"
+
+
+# --- all of them -----------------------------------------------------------------------------
+
+
+class Program:
+    """What makes each feature tell all its events, on a clock of its own."""
+
+    def __init__(self, gs: Scope, clock: FakeClock) -> None:
+        self._gs = gs
+        self._clock = clock
+
+    async def lock(self) -> None:
+        gate = Gate()
+
+        async def enter() -> None:
+            async with self._gs.lock("door", ttl="9s"):
+                await gate.passing()
+
+        holder = asyncio.create_task(enter())
+        await gate.arrival()
+        with pytest.raises(TimeoutError):
+            await self._gs.lock("door", wait=0).acquire()
+        gate.open()
+        await holder
+        with pytest.raises(LeaseLost):
+            await self._overstay()
+
+    async def _overstay(self) -> None:
+        async with self._gs.lock("door", ttl="9s", renew=False):
+            await self._clock.advance("10s")
+            await turns()
+
+    async def cache(self) -> None:
+        async def value() -> int:
+            return 1
+
+        async def failing() -> int:
+            raise ZeroDivisionError
+
+        for factory in (value, failing):
+            await self._gs.cache.get_or_set("key", factory, ttl="5m", stale="1h")
+            await self._clock.advance("6m")
+        await self._gs.cache.set("wrong", "text")
+        await self._gs.cache.get("wrong", type=int)
+
+    async def circuit_breaker(self) -> None:
+        breaker = self._gs.circuit_breaker("api", max_failures=1, reset_timeout="1m")
+
+        async def down() -> None:
+            raise ConnectionError
+
+        await asyncio.gather(breaker.call(down), return_exceptions=True)
+        await asyncio.gather(breaker.call(down), return_exceptions=True)
+        await self._clock.advance("2m")
+        await breaker.call(turns)
+        await breaker.reset()
+
+    async def circuit_without_its_store(self) -> None:
+        breaker = self._gs.circuit_breaker("local", on_store_error="local")
+
+        async def fail(key: str) -> None:
+            raise BackendBusy
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self._gs.persistence.circuit_breaker, "get_state", fail)
+            await breaker.call(turns)
+        await breaker.call(turns)
+
+    async def task(self) -> None:
+        async def body(task: Task[Any]) -> None:
+            if not task.resumed:
+                await task.checkpoint.save(1)
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            await self._gs.run("etl", body)
+        await self._gs.run("etl", body)
+
+    async def once(self) -> None:
+        await self._gs.once("key", turns)
+        await self._gs.once("key", turns)
+
+
+async def test_every_event_is_told_by_its_feature() -> None:
+    gs, clock = Scope(backend="memory"), FakeClock()
+    program = Program(gs, clock)
+    features: list[Awaitable[None]] = [
+        program.lock(),
+        program.cache(),
+        program.circuit_breaker(),
+        program.circuit_without_its_store(),
+        program.task(),
+        program.once(),
+    ]
+    with override(gs, clock=clock), record_events(gs) as events:
+        async with gs:
+            for feature in features:
+                await feature
+    assert {type(event) for event in events} == set(Event.__subclasses__())
+
+
+async def test_the_documentation_has_every_event_with_its_attributes() -> None:
+    """A row each, the attributes beyond ``key`` and ``duration_ms`` in its second column."""
+    page = Path(__file__).parents[2] / "docs" / "events.md"
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", page.read_text(), re.MULTILINE)
+    documented = {name: set(re.findall(r"`(\w+)`", attributes)) for name, attributes in rows}
+    assert documented == {
+        event.__name__: set(event.__struct_fields__) - {"key", "duration_ms"}
+        for event in Event.__subclasses__()
+    }
 
 
 # --- record_events ---------------------------------------------------------------------------

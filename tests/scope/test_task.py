@@ -184,6 +184,101 @@ async def test_a_bare_number_is_no_duration(gs: Scope, option: str) -> None:
         gs.resumable("etl", **options)
 
 
+# --- on_resume -------------------------------------------------------------------------------
+
+
+async def test_on_resume_is_called_once_before_the_body_of_a_resumed_run(gs: Scope) -> None:
+    await stop_after(gs, 1, 2)
+    order: list[tuple[str, Task[State]]] = []
+
+    async def resumed(task: Task[State]) -> None:
+        await turns()
+        order.append(("on_resume", task))
+
+    async def body(task: Task[State]) -> None:
+        order.append(("body", task))
+        await task.checkpoint.save(State(3))
+
+    await gs.run("etl", body, state=State, on_resume=resumed)
+    assert [called for called, _ in order] == ["on_resume", "body"]
+    assert order[0][1] is order[1][1], "both get the same task"
+
+
+async def test_on_resume_sees_the_task_where_it_stopped(gs: Scope) -> None:
+    """A plain function will do."""
+    await stop_after(gs, 1, 2)
+    seen: list[tuple[State | None, int, float]] = []
+
+    def resumed(task: Task[State]) -> None:
+        seen.append((task.checkpoint.data, task.checkpoint.sequence, task.progress.percentage))
+
+    await gs.run("etl", lambda task: turns(), state=State, on_resume=resumed)
+    assert seen == [(State(2), 2, 2.0)]
+
+
+async def test_on_resume_is_not_called_when_there_is_nothing_to_resume(gs: Scope) -> None:
+    def resumed(task: Task[Any]) -> None:
+        pytest.fail("this run is the first")
+
+    await stop_after(gs, on_resume=resumed)  # fails without a checkpoint
+    await gs.run("etl", lambda task: turns(), on_resume=resumed)
+    await stop_after(gs, 1, on_resume=resumed)
+    await gs.run("etl", lambda task: turns())
+    await gs.run("etl", lambda task: turns(), on_resume=resumed)  # done, so it starts anew
+
+
+async def test_on_resume_runs_under_the_tasks_lease(gs: Scope, other: Scope) -> None:
+    await stop_after(gs, 1)
+
+    async def resumed(task: Task[Any]) -> None:
+        with pytest.raises(TaskAlreadyRunning):
+            await other.run("etl", lambda task: turns(), wait=0)
+        await task.checkpoint.save(State(2))
+
+    async def body(task: Task[Any]) -> Any:
+        return task.checkpoint.data
+
+    assert await gs.run("etl", body, on_resume=resumed) == State(2)
+
+
+@pytest.mark.parametrize("awaitable", [False, True])
+async def test_an_error_of_on_resume_ends_the_run_as_one_of_the_body(
+    gs: Scope, awaitable: bool
+) -> None:
+    await stop_after(gs, 1)
+
+    def failing(task: Task[Any]) -> None:
+        task.checkpoint.update(State(2))
+        raise Stop
+
+    async def failing_later(task: Task[Any]) -> None:
+        await turns()
+        failing(task)
+
+    async def body(task: Task[Any]) -> None:
+        pytest.fail("on_resume refused the checkpoint")
+
+    with pytest.raises(Stop):
+        await gs.run("etl", body, on_resume=failing_later if awaitable else failing)
+    assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 2}]
+    assert watchers() == []
+
+
+async def test_a_resumable_function_takes_on_resume(gs: Scope) -> None:
+    resumed: list[str] = []
+
+    @gs.resumable("etl:{path}", on_resume=lambda task: resumed.append(task.id))
+    async def etl(task: Task[Any], path: str) -> None:
+        if not task.resumed:
+            await task.checkpoint.save(State(1))
+            raise Stop
+
+    with pytest.raises(Stop):
+        await etl("a.csv")
+    await etl("a.csv")
+    assert resumed == ["etl:a.csv"]
+
+
 # --- cancelled saves -------------------------------------------------------------------------
 
 
@@ -309,6 +404,14 @@ async def test_a_second_run_in_the_same_process_is_refused_at_once(gs: Scope) ->
     assert gate.entered == 1
 
 
+async def test_a_task_that_runs_itself_is_refused_at_once(gs: Scope) -> None:
+    async def body(task: Task[Any]) -> None:
+        with pytest.raises(TaskAlreadyRunning):
+            await gs.run("etl", lambda task: turns())
+
+    await asyncio.wait_for(gs.run("etl", body), 10)
+
+
 async def test_a_second_run_elsewhere_is_refused_when_the_lease_is_seen_renewed(
     store: Store, gs: Scope, other: Scope
 ) -> None:
@@ -409,7 +512,7 @@ async def test_an_owner_that_lost_its_lease_is_ended_and_saves_nothing(
     await stop_after(other, 5)
     await store.pass_time("4s")
     with pytest.raises(LeaseLost):
-        await first
+        await asyncio.wait_for(first, 10)
     assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 5}]
 
 
@@ -423,6 +526,24 @@ async def test_a_save_after_the_loss_is_refused(gs: Scope, other: Scope) -> None
     with pytest.raises(LeaseLost):
         await gs.run("etl", late)
     assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 5}]
+
+
+async def test_an_owner_that_loses_its_lease_behind_a_save_trims_nothing(
+    gs: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = gs.persistence.checkpoint
+    assert checkpoints is not None
+    cleanup = checkpoints.cleanup
+
+    async def late(task_id: str, keep_count: int, *, fence: Any = None) -> None:
+        await take_away(gs)
+        await cleanup(task_id, keep_count, fence=fence)
+
+    await stop_after(gs, 1)
+    monkeypatch.setattr(checkpoints, "cleanup", late)
+    with pytest.raises(LeaseLost):
+        await gs.run("etl", lambda task: task.checkpoint.save(State(2)), keep=1)
+    assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 2}]
 
 
 async def test_a_late_success_deletes_nothing_of_the_next_owners(gs: Scope, other: Scope) -> None:
@@ -560,3 +681,27 @@ async def test_saves_the_resumption_and_the_end_are_told(gs: Scope) -> None:
         if isinstance(event, CheckpointSaved | CheckpointResumed)
     ]
     assert steps == [(1, 30.0), (1, 30.0)]
+
+
+async def test_the_durations_are_those_of_the_save_and_of_the_run(
+    store: Store, gs: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = gs.persistence.checkpoint
+    assert checkpoints is not None
+    save = checkpoints.save
+
+    async def slow(checkpoint: Checkpoint, *, fence: Any = None) -> None:
+        await store.clock.advance("1s")
+        await save(checkpoint, fence=fence)
+
+    async def body(task: Task[Any]) -> None:
+        await store.clock.advance("2s")
+        await task.checkpoint.save(State(1))
+
+    monkeypatch.setattr(checkpoints, "save", slow)
+    with record_events(gs) as events:
+        await gs.run("etl", body)
+    assert [(type(event), event.duration_ms) for event in events] == [
+        (CheckpointSaved, 1000),
+        (TaskCompleted, 3000),
+    ]

@@ -202,6 +202,27 @@ async def count(task: Task[Progress]) -> int:
     raise NotImplementedError
 
 
+async def resumed(task: Task[Progress]) -> None:
+    assert_type(task.checkpoint.data, Progress | None)
+
+
+@gs.resumable("etl:{path}", state=Progress, on_resume=resumed)
+async def told_when_resumed(task: Task[Progress], path: str) -> int:
+    raise NotImplementedError
+
+
+async def on_resume_is_a_function_of_the_task(told: list[Progress | None]) -> None:
+    assert_type(await told_when_resumed("a.csv"), int)
+    assert_type(await gs.run("count", count, state=Progress, on_resume=resumed), int)
+    assert_type(await gs.run("count", count, on_resume=lambda task: task.id), int)
+    await gs.run(
+        "count",
+        count,
+        state=Progress,
+        on_resume=lambda task: told.append(task.checkpoint.data),
+    )
+
+
 async def tasks(importer: Importer) -> None:
     assert_type(await etl("a.csv"), int)
     assert_type(await import_("a.csv"), None)

@@ -106,5 +106,13 @@ async def a_task_has_the_state_it_is_run_with() -> None:
     await gs.run("count", count, state=str)  # wrong
 
 
+async def another(task: Task[str]) -> None:
+    raise NotImplementedError
+
+
+async def on_resume_takes_the_task_of_the_run() -> None:
+    await gs.run("count", count, state=int, on_resume=another)  # wrong
+
+
 async def a_once_of_a_type_gives_that_type() -> None:
     name: str = await gs.once("key", lambda: cached(7), type=int)  # wrong

@@ -165,7 +165,8 @@ class Cache:
         others wait for its value, those in this process for its error too; when the computing
         process dies, one of them takes over. With ``stale`` an entry past its expiry is served
         for that much longer, while one caller refreshes it in the background. Everyone, the one
-        who computed included, gets the value as decoded from JSON to ``type``.
+        who computed included, gets the value as decoded from JSON to ``type``. A factory that asks
+        for its own key gets a ``RuntimeError`` instead of waiting for itself.
         """
         fill = Fill(key, factory, type, _ms(ttl, "ttl"), _ms(stale, "stale"), tuple(tags))
         return await self._filler.get_or_set(fill)

@@ -8,8 +8,8 @@ from typing import Any, Final
 from ._lease import LeaseGuard
 from ._result import decode_result
 from ._runtime import Runtime
-from ._single_flight import SingleFlight
-from .backend import encode
+from ._single_flight import Bodies, SingleFlight
+from .backend import UndecodableText, decode, encode
 from .errors import LeaseLost
 from .events import CacheHit, CacheMiss, CacheRefreshed, CacheRefreshFailed
 from .providers import MISSING, CacheProvider
@@ -46,6 +46,7 @@ class Filler:
         self._runtime = runtime
         self._flights: Final = SingleFlight[str]()
         self._refreshing: Final[set[str]] = set()
+        self._bodies: Final = Bodies()
 
     async def get_or_set(self, fill: Fill) -> Any:
         """The value of the key, computed if it is absent, or refreshed behind if it is stale."""
@@ -64,6 +65,7 @@ class Filler:
                     self._refresh_later(runtime, fill)
                 return entry.value
         report_lookup(runtime, fill.key, began, hit=False)
+        self._bodies.refuse_own(fill.key)
         text = await self._flights.do(
             fill.key, lambda _: self._fill_missing(runtime, fill), clock=runtime.clock
         )
@@ -72,6 +74,7 @@ class Filler:
     async def refresh(self, fill: Fill) -> Any:
         """Compute and store the value whether or not it is there."""
         runtime = self._runtime()
+        self._bodies.refuse_own(fill.key)
         text = await self._fill_missing(runtime, fill, replace=True)
         return decode_result(text, fill.type, fill.key)
 
@@ -96,7 +99,7 @@ class Filler:
                 return text
         async with runtime.guard(granted, fill.key, cancel_body=False) as guard:
             # It may have been stored between the first look and the grant.
-            return await stored() or await _compute(runtime, provider, fill, guard)
+            return await stored() or await self._compute(runtime, provider, fill, guard)
 
     def _refresh_later(self, runtime: Runtime, fill: Fill) -> None:
         """Refresh a stale entry in the background, once at a time in this process."""
@@ -107,6 +110,7 @@ class Filler:
             task.add_done_callback(lambda _: self._refreshing.discard(fill.key))
 
     async def _refresh(self, runtime: Runtime, fill: Fill) -> None:
+        began = runtime.clock.steady_ms()
         try:
             granted = await runtime.leases.acquire(
                 f"cache:{fill.key}", runtime.lease_ttl_ms, wait_ms=0
@@ -116,44 +120,57 @@ class Filler:
             async with runtime.guard(granted, fill.key, cancel_body=False) as guard:
                 provider = cache_of(runtime)
                 if not await provider.has(fill.key):
-                    await _compute(runtime, provider, fill, guard)
+                    await self._compute(runtime, provider, fill, guard)
         except Exception as exc:  # nobody waits for it: the stale value goes on being served
             if runtime.observers.active:
-                runtime.observers.emit(CacheRefreshFailed(key=fill.key, error=repr(exc)))
+                duration_ms = runtime.clock.steady_ms() - began
+                runtime.observers.emit(
+                    CacheRefreshFailed(key=fill.key, duration_ms=duration_ms, error=repr(exc))
+                )
+
+    async def _compute(
+        self, runtime: Runtime, provider: CacheProvider, fill: Fill, guard: LeaseGuard
+    ) -> str:
+        """Run the factory and store its value; it is returned unstored when the lease was lost."""
+        began = runtime.clock.steady_ms()
+        with self._bodies.running(fill.key):
+            value = await fill.factory()
+        text = encode(value)
+        stored = fill.when is None or fill.when(value)
+        if stored:
+            try:
+                await provider.set(
+                    fill.key,
+                    value,
+                    fill.ttl_ms,
+                    tags=fill.tags,
+                    stale=fill.stale_ms,
+                    fence=guard.handle,
+                )
+            except LeaseLost:
+                stored = False
+        if runtime.observers.active:
+            duration_ms = runtime.clock.steady_ms() - began
+            runtime.observers.emit(
+                CacheRefreshed(key=fill.key, duration_ms=duration_ms, stored=stored)
+            )
+        return text
 
 
 async def _stored_text(provider: CacheProvider, fill: Fill) -> str | None:
     """The live value as text; None when it is absent or does not fit the type, which is a miss.
 
-    Read as an entry: looking again is no further miss in the statistics.
+    Read as an entry: looking again is no further miss in the statistics. Read without the type,
+    since the text is to be as it is stored, not as the type has it.
     """
-    entry = await provider.get_entry(fill.key, type=fill.type)
-    if entry is not None and fill.type is not None:
-        entry = await provider.get_entry(fill.key)  # as it is stored, not as the type has it
-    return None if entry is None or entry.is_stale else encode(entry.value)
-
-
-async def _compute(runtime: Runtime, provider: CacheProvider, fill: Fill, guard: LeaseGuard) -> str:
-    """Run the factory and store its value; it is returned unstored when the lease was lost."""
-    began = runtime.clock.steady_ms()
-    value = await fill.factory()
-    text = encode(value)
-    stored = fill.when is None or fill.when(value)
-    if stored:
-        try:
-            await provider.set(
-                fill.key,
-                value,
-                fill.ttl_ms,
-                tags=fill.tags,
-                stale=fill.stale_ms,
-                fence=guard.handle,
-            )
-        except LeaseLost:
-            stored = False
-    if runtime.observers.active:
-        duration_ms = runtime.clock.steady_ms() - began
-        runtime.observers.emit(CacheRefreshed(key=fill.key, duration_ms=duration_ms, stored=stored))
+    entry = await provider.get_entry(fill.key)
+    if entry is None or entry.is_stale:
+        return None
+    text = encode(entry.value)
+    try:
+        decode(text, fill.type)
+    except UndecodableText:
+        return None
     return text
 
 

@@ -13,7 +13,7 @@ from ._key_template import KeyTemplate, fingerprint_digest
 from ._lease import LeaseGuard
 from ._result import decode_result, return_type
 from ._runtime import Runtime
-from ._single_flight import GaveUp, SingleFlight
+from ._single_flight import Bodies, GaveUp, SingleFlight
 from .backend import encode, lease_key
 from .errors import FingerprintMismatch, OperationInProgress
 from .events import IdempotentExecuted, IdempotentReplayed
@@ -47,6 +47,7 @@ class Idempotency:
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
         self._runtime = runtime
         self._flights: Final = SingleFlight[_Outcome]()
+        self._bodies: Final = Bodies()
 
     async def get(self, key: str) -> IdempotencyRecord | None:
         """The stored result of the key, None if there is none."""
@@ -67,11 +68,14 @@ class Idempotency:
         type: Any,
     ) -> Once[Any]:
         """Replay the result of the key, or run ``fn`` under the key's lease and store it."""
-        call = _Call(self._runtime(), self._provider(), key, fn, ttl_ms, fingerprint)
+        runtime = self._runtime()
+        began = runtime.clock.steady_ms()
+        call = _Call(runtime, self._provider(), key, fn, ttl_ms, fingerprint)
         outcome = await call.replay() or await self._run(call, wait_ms)
         call.check_fingerprint(outcome.fingerprint)
-        if outcome.replayed and call.runtime.observers.active:
-            call.runtime.observers.emit(IdempotentReplayed(key=key))
+        if outcome.replayed and runtime.observers.active:
+            duration_ms = runtime.clock.steady_ms() - began
+            runtime.observers.emit(IdempotentReplayed(key=key, duration_ms=duration_ms))
         return Once(decode_result(outcome.text, type, key), outcome.replayed)
 
     async def _run(self, call: _Call, wait_ms: int | None) -> _Outcome:
@@ -81,7 +85,11 @@ class Idempotency:
         async def lead(left_ms: int | None) -> _Outcome:
             nonlocal led
             led = True
-            return await call.run(left_ms)
+            with self._bodies.running(call.key):
+                return await call.run(left_ms)
+
+        if wait_ms != 0:
+            self._bodies.refuse_own(call.key)
 
         try:
             outcome = await self._flights.do(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 from .backend import Clock, wait_until
 from .errors import LeaseLost
@@ -14,6 +15,35 @@ T = TypeVar("T")
 
 class GaveUp(Exception):
     """A leader, or who waited for one, ran out of time; never leaves the feature that waits."""
+
+
+class Bodies:
+    """Which task is at the work of which key, so that work which waits for itself is told.
+
+    Only the task itself is looked for: one that it started may well wait, since it may outlive
+    the work, and whether the work waits for it cannot be known.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[tuple[asyncio.Task[Any] | None, str]] = set()
+
+    def refuse_own(self, key: str) -> None:
+        """Raise ``RuntimeError`` when the current task is at the work of the key."""
+        if (asyncio.current_task(), key) in self._running:
+            raise RuntimeError(
+                f"the work behind key {key!r} asks for {key!r} itself: it would wait for its own "
+                f"end. Let it call what it needs directly, or give that a key of its own"
+            )
+
+    @contextmanager
+    def running(self, key: str) -> Generator[None]:
+        """Mark the block as the work of the key."""
+        body = asyncio.current_task(), key
+        self._running.add(body)
+        try:
+            yield
+        finally:
+            self._running.discard(body)
 
 
 class SingleFlight(Generic[T]):
