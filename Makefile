@@ -28,8 +28,11 @@ test: $(INSTALLED) ## run the tests, all or those in ARGS
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
 
 .PHONY: stress
-stress: $(INSTALLED) ## let Python and Bun write one file at the same time for 20 s
-	@GOSCOPE_STRESS_SECONDS=20 $(BIN)/python -m pytest tests/bun/test_shared_file.py $(ARGS)
+stress: $(INSTALLED) ## share a file with Bun for 20 s, then kill and stop 8 processes for 60 s
+	@GOSCOPE_STRESS_SECONDS=$${GOSCOPE_STRESS_SECONDS:-20} $(BIN)/python -m pytest --capture no \
+	    --override-ini faulthandler_timeout=0 tests/bun/test_shared_file.py $(ARGS)
+	@GOSCOPE_STRESS_SECONDS=$${GOSCOPE_STRESS_SECONDS:-60} $(BIN)/python -m pytest --capture no \
+	    --override-ini faulthandler_timeout=0 tests/stress/test_stress.py $(ARGS)
 
 .PHONY: bun
 bun: $(BUN) ## fetch Bun, which some tests need, from npm
