@@ -22,8 +22,11 @@ class Write(asyncio.Future[T]):
     ``rows`` is roughly how many rows it writes.
     """
 
+    begun = False
+    blocked_at = 0.0
     returned: T
-    """What ``work`` returned when it was last attempted, unless ``error`` says what it raised."""
+    """What ``work`` returned when it was last attempted, unless ``error`` is what it raised."""
+    error: BaseException | None = None
 
     def __init__(
         self, work: Callable[[sqlite3.Connection], T], rows: int, loop: asyncio.AbstractEventLoop
@@ -31,9 +34,6 @@ class Write(asyncio.Future[T]):
         super().__init__(loop=loop)
         self.work: Final = work
         self.rows: Final = rows
-        self.begun = False
-        self.blocked_at = 0.0
-        self.error: BaseException | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         return not self.begun and super().cancel(msg)
