@@ -13,7 +13,7 @@ from ._connection import WAL_LIMIT
 logger: Final = logging.getLogger("goscope_sqlite")
 
 LOOK: Final = 0.02
-PAUSE: Final = 0.1
+PAUSE: Final = 0.05
 PAUSE_WHEN_BLOCKED: Final = 0.5
 """Seconds between two looks at the size of the log, and between two checkpoints; longer when a
 reader kept one from its end."""
