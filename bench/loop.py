@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sqlite3
 import time
@@ -50,6 +51,8 @@ async def watch_loop(folder: Path, size: Size) -> list[Lateness]:
 
     Changes the files: entries expire.
     """
+    gc.collect()
+    gc.freeze()  # else collecting the garbage walks through all that the peers have loaded
     found = [await _idle(size.loop_seconds)]
     for kind in LOOPS:
         say(f"event loop: {kind.name}")

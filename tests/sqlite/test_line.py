@@ -143,12 +143,17 @@ class Reads:
         self.looks: list[int] = []
         self._clock = clock
         self._read = adapter._database.read_one
+        self._version = adapter._database.version
         setattr(adapter._database, "read_one", self._noted)  # noqa: B010  # a method, to mypy
+        setattr(adapter._database, "version", self._noted_version)  # noqa: B010  # likewise
 
     def _noted(self, sql: str, parameters: Sequence[Any]) -> Awaitable[Any]:
-        seen = self.versions if "data_version" in sql else self.looks
-        seen.append(self._clock.steady_ms())
+        self.looks.append(self._clock.steady_ms())
         return self._read(sql, parameters)
+
+    def _noted_version(self) -> int | None:
+        self.versions.append(self._clock.steady_ms())
+        return self._version()
 
 
 async def test_a_held_lock_is_polled_from_every_2_ms_to_every_50_ms(

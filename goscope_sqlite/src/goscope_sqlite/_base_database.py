@@ -96,6 +96,10 @@ class BaseDatabase(ABC):
             return self.submit(lambda connection: _first(connection, sql, parameters))
         return self._reader.one(sql, parameters)
 
+    def version(self) -> int | None:
+        self.check()
+        return None if self._reader is None else self._reader.version()
+
     def read_all(self, sql: str, parameters: Sequence[Any]) -> Awaitable[list[Row]]:
         self.check()
         if self._reader is None:

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
+from goscope.backend import ShieldableFuture
+
 from ._errors import is_busy, translate
 
 T = TypeVar("T")
 
 
-class Write(asyncio.Future[T]):
+class Write(ShieldableFuture[T]):
     """The future of one write, which resolves once it is committed.
 
     A write that has not begun can be cancelled, and then never happens. One that has begun cannot

@@ -36,6 +36,13 @@ class Database(Protocol):
         """Return the first row of a point read: one that touches a handful of rows."""
         ...
 
+    def version(self) -> int | None:
+        """What differs once another connection has committed; None if that is not known now.
+
+        It costs less than any read, and is for those who look again and again.
+        """
+        ...
+
     def read_all(self, sql: str, parameters: Sequence[Any]) -> Awaitable[list[Row]]:
         """Return all rows of a read that may be long; it never blocks the event loop."""
         ...

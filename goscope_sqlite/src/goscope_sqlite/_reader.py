@@ -88,6 +88,17 @@ class Reader:
             self._remember(slow)
         return rows[0] if rows else None
 
+    def version(self) -> int | None:
+        """What differs once another connection has committed; None if a read would tell."""
+        if perf_counter() < self._thread_until:
+            return None
+        try:
+            rows = self._execute("PRAGMA data_version").fetchall()
+        except sqlite3.Error:
+            return None
+        version: int = rows[0][0]
+        return version
+
     async def all(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.executor, self._all, sql, parameters)

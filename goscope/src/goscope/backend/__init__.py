@@ -9,7 +9,7 @@ from ..providers import Capability
 from ._adapter import BaseAdapter
 from ._backend import Backend, path_from_url
 from ._cache import PAGE_SIZE, BaseCacheProvider, StoredEntry, integer
-from ._cancellation import settle
+from ._cancellation import ShieldableFuture, settle
 from ._checkpoint import BaseCheckpointProvider, StoredCheckpoint
 from ._circuit_breaker import BaseCircuitBreakerStateProvider
 from ._clock import Clock, SystemClock
@@ -65,6 +65,7 @@ __all__ = [
     "RecordLockProvider",
     "RecordStore",
     "Records",
+    "ShieldableFuture",
     "StoreContext",
     "StoredCheckpoint",
     "StoredEntry",

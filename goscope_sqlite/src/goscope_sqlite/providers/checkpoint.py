@@ -24,8 +24,10 @@ _HIGHEST: Final = """
     SELECT id, sequence FROM go_goscope_checkpoints
     WHERE task_id = ? ORDER BY sequence DESC LIMIT 1
 """
-_INSERT: Final = f"""
-    INSERT INTO go_goscope_checkpoints ({_COLUMNS}, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+_APPEND: Final = f"""
+    INSERT INTO go_goscope_checkpoints ({_COLUMNS}, created_at)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+    WHERE NOT EXISTS (SELECT 1 FROM go_goscope_checkpoints WHERE task_id = ?2 AND sequence >= ?3)
 """
 _UPDATE: Final = """
     UPDATE go_goscope_checkpoints
@@ -53,18 +55,12 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
 
         def save(connection: sqlite3.Connection) -> None:
             check_fence(connection, fence)
-            found = connection.execute(_HIGHEST, (row.task_id,)).fetchall()
-            highest: int | None = found[0][1] if found else None
-            if found and found[0] == (row.id, row.sequence):
-                changes = (row.timestamp, row.progress, row.text, row.estimated_time_remaining)
-                connection.execute(_UPDATE, (*changes, row.id))
-                return
-            if highest is not None and row.sequence <= highest:
-                raise self._conflict(row, highest)
             try:
-                connection.execute(_INSERT, (*row, created_at))
+                appended = connection.execute(_APPEND, (*row, created_at)).rowcount
             except sqlite3.IntegrityError as exc:  # the id is another checkpoint's
-                raise self._conflict(row, highest) from exc
+                raise self._conflict(row, _latest(connection, row.task_id)) from exc
+            if not appended:
+                self._replace(connection, row)
 
         await self._database.submit(save)
 
@@ -85,8 +81,23 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
 
         await self._database.submit(trim, rows=1 if keep else MANY)
 
-    def _conflict(self, row: StoredCheckpoint, highest: int | None) -> CheckpointConflict:
+    def _replace(self, connection: sqlite3.Connection, row: StoredCheckpoint) -> None:
+        """Replace the task's latest row, if that is the one."""
+        latest = _latest(connection, row.task_id)
+        if latest != (row.id, row.sequence):
+            raise self._conflict(row, latest)
+        changes = (row.timestamp, row.progress, row.text, row.estimated_time_remaining)
+        connection.execute(_UPDATE, (*changes, row.id))
+
+    def _conflict(self, row: StoredCheckpoint, latest: Row | None) -> CheckpointConflict:
+        highest: int | None = None if latest is None else latest[1]
         return CheckpointConflict(row.task_id[len(self._prefix) :], row.sequence, highest)
+
+
+def _latest(connection: sqlite3.Connection, task_id: str) -> Row | None:
+    """The id and the sequence of the task's latest row."""
+    rows: list[Row] = connection.execute(_HIGHEST, (task_id,)).fetchall()
+    return rows[0] if rows else None
 
 
 def _decode(row: Row | None) -> StoredCheckpoint | None:

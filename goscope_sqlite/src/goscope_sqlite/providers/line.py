@@ -81,11 +81,6 @@ class Line:
         """Whether nobody else is before this process, given who the file says is first."""
         return first is None or first == self._me
 
-    def may_take(self, connection: sqlite3.Connection, key: str) -> bool:
-        """Whether this process is next, as part of a write."""
-        rows = connection.execute(FIRST, self.first_of(key)).fetchall()
-        return self.is_next(rows[0][0] if rows else None)
-
     def is_due(self, key: str) -> bool:
         """Whether to `show`: the process has waited for a while, or has long not shown itself."""
         place = self._places[key]

@@ -22,7 +22,7 @@ from goscope.backend import (
 )
 from goscope.providers import LockHolder, Milliseconds
 
-from .._database import Database
+from .._database import Database, Row
 from ..schema import upper_bound
 from .line import FIRST, Line
 
@@ -106,10 +106,16 @@ class Lease(NamedTuple):
 class _Look(NamedTuple):
     """What a poll found: outdated at ``until``, or once ``version`` is no longer the file's."""
 
-    version: int
+    version: int | None
     until: int
     is_next: bool
     is_free: bool
+
+
+def _first_and_lease(row: Row) -> tuple[str | None, Lease | None]:
+    """Who is first in the line and which lease there is, of a row of `_LOOK`."""
+    first, *columns = row
+    return first, None if columns[0] is None else Lease._make(columns)
 
 
 def _pause(waited: int) -> float:
@@ -177,10 +183,11 @@ class SQLiteLockProvider(BaseLockProvider):
             waited = self._line.wait(key)
             if self._line.is_due(key):
                 await self._line.show(key)
-            version = await self._version()
+            version = self._database.version()
             if (
                 look is None
                 or notified
+                or version is None
                 or version != look.version
                 or clock.steady_ms() >= look.until
             ):
@@ -196,24 +203,17 @@ class SQLiteLockProvider(BaseLockProvider):
             until = look.until if end is None else min(look.until, end)
             notified = await self.waiters.wait(key, min(pause, until - now) / 1000, clock)
 
-    async def _look(self, key: str, version: int) -> _Look:
+    async def _look(self, key: str, version: int | None) -> _Look:
         """Read the lease and whose turn it is; see whether the holder's process is there."""
         row = await self._database.read_one(_LOOK, (*self._line.first_of(key), key))
         assert row is not None  # of a left join to one row
-        first, *columns = row
-        lease = None if columns[0] is None else Lease._make(columns)
+        first, lease = _first_and_lease(row)
         is_next = self._line.is_next(first)
         clock = self.context.clock
         is_free = is_next and (lease is None or lease.is_free(clock))
         left = 0 if lease is None else lease.left_ms(clock)
         until = clock.steady_ms() + (min(left, LOOK) if left > 0 else LOOK)
         return _Look(version, until, is_next, is_free)
-
-    async def _version(self) -> int:
-        """What differs once another connection has committed: far cheaper than a look."""
-        row = await self._database.read_one("PRAGMA data_version", ())
-        assert row is not None
-        return int(row[0])
 
     async def held(self) -> AsyncIterator[tuple[str, LockHolder]]:
         """Every grant of this prefix and namespace that was not released, by stored key."""
@@ -228,10 +228,9 @@ class SQLiteLockProvider(BaseLockProvider):
         in_line, waited = self._line.is_in(key), self._line.has_place(key)
 
         def grant(connection: sqlite3.Connection) -> int | None:
-            rows = connection.execute(_READ, (key,)).fetchall()
-            if rows and not Lease._make(rows[0]).is_free(clock):
-                return None
-            if not self._line.may_take(connection, key):
+            row = connection.execute(_LOOK, (*self._line.first_of(key), key)).fetchall()[0]
+            first, lease = _first_and_lease(row)
+            if not (self._line.is_next(first) and (lease is None or lease.is_free(clock))):
                 return None
             if in_line:
                 self._line.remove(connection, key)
