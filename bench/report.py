@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from . import imports
+from . import imports, layers
 from .contest import PROCESSES
 from .result import Measured, Report, Steady
 from .summary import Quartiles, Verdict, quartiles, ratios, verdicts
@@ -107,7 +107,7 @@ def _import_budget(measured: Sequence[Measured]) -> list[tuple[str, ...]]:
 
 def _workloads(report: Report) -> str:
     names = [workload.name for workload in _all_workloads()]
-    names.append(imports.WORKLOAD)
+    names += [*layers.WORKLOADS, imports.WORKLOAD]
     tables = [table for name in names if (table := _workload(name, report.measured))]
     return "\n\n".join(["## Workloads", "The limit is 1.", *tables]) if tables else ""
 

@@ -18,6 +18,7 @@ from .contenders import BY_NAME, FILES, LOOPS
 from .contest import contest
 from .footprint import footprints
 from .imports import imports
+from .layers import layers
 from .loop import watch_loop
 from .result import Report
 from .rows import provide
@@ -29,6 +30,7 @@ from .workload import BULK, FAMILIES, GROWTH
 
 PARTS: Final = (
     *(family.name for family in FAMILIES),
+    "layers",
     "contest",
     "waiting",
     "busy loop",
@@ -66,6 +68,8 @@ async def _in_one_loop(runner: Runner, report: Report, parts: Sequence[str]) -> 
         if family.name in parts:
             keys = size.held_locks if family.prepare == "hold" else size.keys
             report.measured += await runner.run(family, keys=keys)
+    if "layers" in parts:
+        report.measured += await layers(runner.folder, size)
     if "busy loop" in parts:
         report.busy, missing = await keep_busy(runner.folder, size)
         report.missing += missing

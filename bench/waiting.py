@@ -131,16 +131,17 @@ async def _count_polls(name: str, path: Path, seconds: float) -> Idle:
 
 
 class _Polls:
-    """Counts how often the adapter's lock is polled."""
+    """Counts the polls of the adapter's lock: each asks whether the file has changed."""
 
     def __init__(self, adapter: Any) -> None:
         self.count = 0
-        self._wait = adapter.lock.waiters.wait
-        adapter.lock.waiters.wait = self._counted
+        self._version = adapter._database.version
+        adapter._database.version = self._counted
 
-    async def _counted(self, *arguments: Any) -> Any:
+    def _counted(self) -> int | None:
         self.count += 1
-        return await self._wait(*arguments)
+        version: int | None = self._version()
+        return version
 
 
 # --- processes that all want the lock -----------------------------------------------------------

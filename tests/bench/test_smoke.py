@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from bench import imports
+from bench import imports, layers
 from bench.contenders import BY_NAME
 from bench.result import Report
 from bench.size import SMOKE
@@ -76,6 +76,13 @@ def test_processes_and_imports_are_measured(report: Report) -> None:
     measured = {(each.workload, each.contender) for each in report.measured}
     assert {each.contender for each in report.contests} >= OURS - {"goscope memory"}
     assert (imports.WORKLOAD, "goscope") in measured
+
+
+def test_calls_are_measured_layer_by_layer(report: Report) -> None:
+    for workload in layers.WORKLOADS:
+        found = [each for each in report.measured if each.workload == workload]
+        assert len(found) >= 5
+        assert {each.limit for each in found} == {found[0].contender}
 
 
 def test_growth_is_measured_at_every_number_of_rows(report: Report) -> None:
