@@ -63,13 +63,17 @@ async def _measure(
     adapter: Any = gs.persistence
     database = adapter._database
     order = random.Random(1)
+
+    def move_log(_: sqlite3.Connection) -> None:
+        database._checkpointer.move()  # which needs somebody to hold the write lock, as a write does
+
     calls = max(4, round(CALLS_A_SECOND * size.sample_seconds))
     seconds: dict[str, list[float]] = {name: [] for name in stack}
     first = 0
     for _ in range(ROUNDS * size.rounds):
         for name in order.sample(list(stack), len(stack)):
             numbers = range(first, first := first + calls)
-            await database.submit(lambda _: database._checkpointer.move())  # has the write lock
+            await database.submit(move_log)
             began = perf_counter()
             await stack[name](numbers)
             seconds[name].append((perf_counter() - began) / calls)

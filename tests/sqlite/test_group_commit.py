@@ -303,6 +303,25 @@ async def test_wherever_an_acquire_is_cancelled_the_lock_is_free_afterwards(
         assert await adapter.lock.holder("key") is None
 
 
+async def test_a_release_that_is_cancelled_in_the_queue_happens_all_the_same(
+    adapter: SQLiteAdapter,
+) -> None:
+    handle = await adapter.lock.acquire("key")
+    assert handle is not None
+    with Gate() as gate:
+        running = adapter._database.submit(gate)
+        await gate.wait_entered()
+        releasing = asyncio.create_task(handle.release())
+        await asyncio.sleep(0)
+        releasing.cancel()
+        await asyncio.sleep(0)
+        assert not releasing.done()
+    await running
+    with pytest.raises(asyncio.CancelledError):
+        await releasing
+    assert await adapter.lock.holder("key") is None
+
+
 async def test_closing_finishes_what_was_submitted(path: Path, query: Query) -> None:
     async with SQLiteAdapter(path) as adapter:
         writes = [adapter._database.submit(insert(f"w{number}")) for number in range(1000)]
