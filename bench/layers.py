@@ -65,7 +65,7 @@ async def _measure(
     order = random.Random(1)
 
     def move_log(_: sqlite3.Connection) -> None:
-        database._checkpointer.move()  # which needs somebody to hold the write lock, as a write does
+        database._checkpointer.move()  # under the write lock, which this write has
 
     calls = max(4, round(CALLS_A_SECOND * size.sample_seconds))
     seconds: dict[str, list[float]] = {name: [] for name in stack}
