@@ -26,8 +26,8 @@ _HIGHEST: Final = """
 """
 _APPEND: Final = f"""
     INSERT INTO go_goscope_checkpoints ({_COLUMNS}, created_at)
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
-    WHERE NOT EXISTS (SELECT 1 FROM go_goscope_checkpoints WHERE task_id = ?2 AND sequence >= ?3)
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?
+    WHERE NOT EXISTS (SELECT 1 FROM go_goscope_checkpoints WHERE task_id = ? AND sequence >= ?)
 """
 _UPDATE: Final = """
     UPDATE go_goscope_checkpoints
@@ -55,8 +55,9 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
 
         def save(connection: sqlite3.Connection) -> None:
             check_fence(connection, fence)
+            parameters = (*row, created_at, row.task_id, row.sequence)
             try:
-                appended = connection.execute(_APPEND, (*row, created_at)).rowcount
+                appended = connection.execute(_APPEND, parameters).rowcount
             except sqlite3.IntegrityError as exc:  # the id is another checkpoint's
                 raise self._conflict(row, _latest(connection, row.task_id)) from exc
             if not appended:
