@@ -42,9 +42,15 @@ _WRITE: Final = """
 """
 _DELETE: Final = "DELETE FROM go_goscope_cache WHERE key = ? RETURNING expires_at"
 _DELETE_EXPIRED: Final = """
-    DELETE FROM go_goscope_cache AS c WHERE c.key = ? AND c.expires_at <= ? AND NOT EXISTS (
+    DELETE FROM go_goscope_cache AS c
+    WHERE c.key IN (SELECT value FROM json_each(?)) AND c.expires_at <= ? AND NOT EXISTS (
         SELECT 1 FROM go_goscope_cache_side AS s WHERE s.key = c.key AND s.stale_until > ?
     )
+"""
+_LEFT_ALONE: Final = """
+    SELECT s.key FROM go_goscope_cache_side AS s
+    WHERE s.key IN (SELECT value FROM json_each(?))
+        AND NOT EXISTS (SELECT 1 FROM go_goscope_cache WHERE key = s.key)
 """
 _PAGE: Final = f"""
     SELECT key FROM go_goscope_cache
@@ -204,11 +210,11 @@ async def expired_page(
 
 def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int) -> int:
     """Remove those of the keys that expired and are not kept as stale, as part of a write."""
-    removed = 0
-    for key in keys:
-        if connection.execute(_DELETE_EXPIRED, (key, seconds(now), now)).rowcount:
-            drop_side(connection, key)
-            removed += 1
+    # All at once: each statement more gives the interpreter away and has to get it back.
+    wanted = json.dumps(list(keys))
+    removed = connection.execute(_DELETE_EXPIRED, (wanted, seconds(now), now)).rowcount
+    for (key,) in connection.execute(_LEFT_ALONE, (wanted,)).fetchall():
+        drop_side(connection, key)
     return removed
 
 
