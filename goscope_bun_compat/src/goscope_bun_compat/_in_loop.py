@@ -6,7 +6,6 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 from typing import Final, TypeVar, cast
@@ -19,6 +18,7 @@ from goscope_sqlite.database import (
     Checkpointer,
     Reader,
     Turn,
+    Worker,
     Write,
     WriteQueue,
     prepare_writer,
@@ -47,7 +47,7 @@ class InLoopDatabase(BaseDatabase):
     def _reset(self) -> None:
         super()._reset()
         self._writer: sqlite3.Connection | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._worker: Worker | None = None
         self._turn = Turn()
         self._is_log_long = False
         self._is_log_done = False
@@ -75,8 +75,8 @@ class InLoopDatabase(BaseDatabase):
         return WriteQueue(MAX_ROWS, MAX_SECONDS)
 
     async def _open(self) -> str:
-        thread = self._thread = ThreadPoolExecutor(1, thread_name_prefix="goscope-sqlite-bun")
-        store_id = await asyncio.get_running_loop().run_in_executor(thread, self._open_writer)
+        self._worker = Worker("goscope-sqlite-bun")
+        store_id = await self._worker.run(self._open_writer)
         if self._path != MEMORY:
             reader = Reader(self._path, "auto", self._settings.busy_timeout, self._turn)
             # Reads in the loop use the writer's connection: they find its pages in its cache, and
@@ -98,8 +98,8 @@ class InLoopDatabase(BaseDatabase):
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
+        if self._worker is not None:
+            self._worker.stop()
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -167,8 +167,7 @@ class InLoopDatabase(BaseDatabase):
     async def _in_thread(self, job: Callable[[], None]) -> None:
         """Run the job to its end, even if the loop is closing and cancels this task."""
         try:
-            thread = cast(ThreadPoolExecutor, self._thread)
-            await settle(asyncio.get_running_loop().run_in_executor(thread, job))
+            await settle(cast(Worker, self._worker).run(job))
         except asyncio.CancelledError:
             pass
         except RuntimeError:

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, TypeAlias, cast
 
 import aiosqlite
 
@@ -17,6 +17,7 @@ from ._batch import Batch, WriteQueue
 from ._connection import Settings, prepare_writer
 from ._exit import forget, stop_at_exit
 from ._file import MEMORY
+from ._lending import Lender
 from ._reader import Reader, Reads
 
 MAX_ROWS: Final = 512
@@ -24,10 +25,8 @@ MAX_SECONDS: Final = 0.02
 """The most rows of one batch, and the seconds of work after which it is committed."""
 
 
-class Job(Protocol):
-    """Something to do in the writer's thread."""
-
-    def run(self, connection: sqlite3.Connection, /) -> None: ...
+Job: TypeAlias = Callable[[sqlite3.Connection], object]
+"""Something to do in the writer's thread."""
 
 
 class JobConnection(sqlite3.Connection):
@@ -36,21 +35,8 @@ class JobConnection(sqlite3.Connection):
     def executescript(self, job: str | Job, /) -> sqlite3.Cursor:
         if isinstance(job, str):
             return super().executescript(job)
-        job.run(self)
+        job(self)
         return self.cursor()
-
-
-class _Preparation:
-    """The job that makes the file ready; leaves the identity of the store behind."""
-
-    store_id = ""
-
-    def __init__(self, path: str, settings: Settings) -> None:
-        self._path = path
-        self._settings = settings
-
-    def run(self, connection: sqlite3.Connection) -> None:
-        self.store_id = prepare_writer(connection, self._path, self._settings)
 
 
 class AiosqliteDatabase(BaseDatabase):
@@ -63,12 +49,20 @@ class AiosqliteDatabase(BaseDatabase):
     def _reset(self) -> None:
         super()._reset()
         self._writer: aiosqlite.Connection | None = None
+        self._lender = Lender()
         self._is_crowded = False
 
     def _new_queue(self) -> WriteQueue:
         return WriteQueue(MAX_ROWS, MAX_SECONDS)
 
     async def _open(self) -> str:
+        with self._lender.watching():
+            store_id = await self._open_writer()
+        if self._path != MEMORY:
+            await self._open_reader(Reader(self._path, self._reads, self._settings.busy_timeout))
+        return store_id
+
+    async def _open_writer(self) -> str:
         connecting = aiosqlite.connect(
             self._path,
             factory=JobConnection,
@@ -77,17 +71,21 @@ class AiosqliteDatabase(BaseDatabase):
         )
         self._writer = await connecting
         stop_at_exit(self._writer)
-        preparation = _Preparation(self._path, self._settings)
-        await self._writer.executescript(cast(str, preparation))
-        if self._path != MEMORY:
-            await self._open_reader(Reader(self._path, self._reads, self._settings.busy_timeout))
-        return preparation.store_id
+        store_id = ""
+
+        def prepare(connection: sqlite3.Connection) -> None:
+            nonlocal store_id
+            store_id = prepare_writer(connection, self._path, self._settings)
+
+        await self._writer.executescript(cast(str, prepare))
+        return store_id
 
     async def _close_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             forget(writer)
-            await writer.close()
+            with self._lender.watching():
+                await writer.close()
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -105,7 +103,7 @@ class AiosqliteDatabase(BaseDatabase):
         caller gives the interpreter away once more, and waits until it comes back.
         """
         if batch := self._queue.next_batch():
-            self._run(batch, partial(self._after_batch, batch))
+            self._run(batch.run, partial(self._after_batch, batch))
         elif self._draining is not None:
             draining, self._draining = self._draining, None
             draining.set_result(None)
@@ -118,7 +116,7 @@ class AiosqliteDatabase(BaseDatabase):
         self._is_crowded = batch.size > 1
         self._resolve(batch)
         if self._checkpointer is not None and self._checkpointer.is_due():
-            self._run(self._checkpointer, self._after_checkpoint)
+            self._run(self._checkpointer.run, self._after_checkpoint)
         else:
             self._drain()
 
@@ -127,14 +125,23 @@ class AiosqliteDatabase(BaseDatabase):
 
     def _run(self, job: Job, then: Callable[[Exception | None], None]) -> None:
         """Run the job in the thread, and then tell what kept it from being run, in the loop."""
+
+        def run(connection: sqlite3.Connection) -> None:
+            self._lender.run(job, connection)
+
+        def back(_: asyncio.Future[object]) -> None:
+            self._lender.returned()
+            then(_outcome(steps))
+
         writer = cast(aiosqlite.Connection, self._writer)
-        steps = writer.executescript(cast(str, job)).__await__()
+        steps = writer.executescript(cast(str, run)).__await__()
         try:
             hop: asyncio.Future[object] = next(steps)  # the job is queued for the thread by now
         except Exception as exc:  # the thread was stopped because the process ends
             then(exc)
-        else:
-            hop.add_done_callback(lambda _: then(_outcome(steps)))
+            return
+        self._lender.sent()
+        hop.add_done_callback(back)
 
 
 def _outcome(steps: Generator[Any, Any, Any]) -> Exception | None:

@@ -127,7 +127,7 @@ class BaseDatabase(ABC):
 
     async def _open_reader(self, reader: Reader, in_loop: sqlite3.Connection | None = None) -> None:
         """Open the reader of a file whose tables exist, and what keeps its log small."""
-        await asyncio.get_running_loop().run_in_executor(reader.executor, reader.open, in_loop)
+        await reader.open(in_loop)
         self._reader = reader
         self._checkpointer = Checkpointer(self._path)
 
@@ -149,11 +149,7 @@ class BaseDatabase(ABC):
         """Close the readers first: only the last to close removes the log, if it may write."""
         reader, self._reader = self._reader, None
         if reader is not None:
-            try:
-                await asyncio.get_running_loop().run_in_executor(reader.executor, reader.close)
-            except RuntimeError:  # the interpreter shuts down and has ended that thread already
-                reader.close()
-            reader.executor.shutdown(wait=False)
+            await reader.close()
         checkpointer, self._checkpointer = self._checkpointer, None
         if checkpointer is not None:
             checkpointer.close()

@@ -6,11 +6,9 @@ point read runs where it is asked for, unless the pages it needs turn out to be 
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sqlite3
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
@@ -19,6 +17,7 @@ from ._connection import open_reader
 from ._database import Row
 from ._errors import is_busy, is_undecodable, translate
 from ._turn import Turn
+from ._worker import Worker
 
 Reads: TypeAlias = Literal["auto", "loop", "thread"]
 
@@ -30,7 +29,7 @@ THREAD_SECONDS: Final = 0.05
 
 
 class Reader:
-    """The readers of one database file. `open` and `close` block and belong into `executor`.
+    """The readers of one database file.
 
     ``turn`` is that of the loop, shared with whatever else runs SQL in it.
     """
@@ -38,7 +37,7 @@ class Reader:
     def __init__(
         self, path: str, reads: Reads, busy_timeout: float, turn: Turn | None = None
     ) -> None:
-        self.executor: Final = ThreadPoolExecutor(1, thread_name_prefix="goscope-sqlite-reader")
+        self._worker = Worker("goscope-sqlite-reader")
         self._path = path
         self._busy_timeout = busy_timeout
         self._slow_after = SLOW if reads == "auto" else math.inf
@@ -46,24 +45,16 @@ class Reader:
         self._slow_reads = 0  # one bit for each of the last reads
         self._turn = turn or Turn()
 
-    def open(self, in_loop: sqlite3.Connection | None = None) -> None:
+    async def open(self, in_loop: sqlite3.Connection | None = None) -> None:
         """Open the connections; the caller keeps the one it gives for the reads in the loop."""
-        self._in_thread = open_reader(self._path, self._busy_timeout)
-        self._in_thread.text_factory = _text_or_bytes  # too slow for the reads in the loop
-        try:
-            self._in_loop = in_loop or open_reader(self._path, self._busy_timeout)
-        except BaseException:
-            self._in_thread.close()
-            raise
-        # From here on it is used in the loop, where nothing waits for a lock.
-        self._in_loop.execute("PRAGMA busy_timeout = 0").fetchall()
-        self._owns_both = in_loop is None
-        self._execute = self._in_loop.cursor().execute  # one for all: each read drains it
+        await self._worker.run(self._open, in_loop)
 
-    def close(self) -> None:
-        if self._owns_both:
-            self._in_loop.close()
-        self._in_thread.close()
+    async def close(self) -> None:
+        try:
+            await self._worker.run(self._close)
+        except RuntimeError:  # the interpreter shuts down and has ended that thread already
+            self._close()
+        self._worker.stop()
 
     async def one(self, sql: str, parameters: Sequence[Any]) -> Row | None:
         started = perf_counter()
@@ -100,8 +91,7 @@ class Reader:
         return version
 
     async def all(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.executor, self._all, sql, parameters)
+        return await self._worker.run(self._all, sql, parameters)
 
     @contextmanager
     def only_in_thread(self) -> Generator[None]:
@@ -115,6 +105,24 @@ class Reader:
     async def _one_in_thread(self, sql: str, parameters: Sequence[Any]) -> Row | None:
         rows = await self.all(sql, parameters)
         return rows[0] if rows else None
+
+    def _open(self, in_loop: sqlite3.Connection | None) -> None:
+        self._in_thread = open_reader(self._path, self._busy_timeout)
+        self._in_thread.text_factory = _text_or_bytes  # too slow for the reads in the loop
+        try:
+            self._in_loop = in_loop or open_reader(self._path, self._busy_timeout)
+        except BaseException:
+            self._in_thread.close()
+            raise
+        # From here on it is used in the loop, where nothing waits for a lock.
+        self._in_loop.execute("PRAGMA busy_timeout = 0").fetchall()
+        self._owns_both = in_loop is None
+        self._execute = self._in_loop.cursor().execute  # one for all: each read drains it
+
+    def _close(self) -> None:
+        if self._owns_both:
+            self._in_loop.close()
+        self._in_thread.close()
 
     def _all(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
         try:

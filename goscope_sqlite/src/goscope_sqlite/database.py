@@ -16,6 +16,7 @@ from ._file import MEMORY
 from ._reader import Reader
 from ._turn import Turn
 from ._wal import Checkpointer
+from ._worker import Worker
 
 __all__ = [
     "MEMORY",
@@ -27,6 +28,7 @@ __all__ = [
     "Row",
     "Settings",
     "Turn",
+    "Worker",
     "Write",
     "WriteQueue",
     "prepare_writer",

@@ -1,0 +1,186 @@
+"""A loop that never pauses gives its threads the interpreter; no other loop stands still."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from goscope_sqlite import SQLiteAdapter, _lending
+from goscope_sqlite._lending import LONGEST, LONGEST_PATIENCE, PATIENCE, Lender
+from goscope_sqlite._worker import Worker
+
+
+class Loop:
+    """A loop and its thread's clocks, which only go when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.cpu = 0.0
+        self.timer: tuple[float, Callable[[], None]] | None = None
+        self.stood_still = 0.0
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> object:
+        assert seconds >= 0
+        assert self.timer is None
+        self.timer = (self.now + seconds, callback)
+        return self.timer
+
+    def work(self, seconds: float, share: float = 1.0) -> None:
+        """Let the time pass, in which the loop works for that share of it."""
+        end = self.now + seconds
+        while self.timer is not None and self.timer[0] <= end:
+            (at, callback), self.timer = self.timer, None
+            self._pass(at - self.now, share)
+            callback()
+        self._pass(max(end - self.now, 0.0), share)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.stood_still += seconds
+        self.meanwhile()
+
+    def _pass(self, seconds: float, share: float) -> None:
+        self.now += seconds
+        self.cpu += seconds * share
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    loop = Loop()
+    monkeypatch.setattr(_lending, "perf_counter", lambda: loop.now)
+    monkeypatch.setattr(_lending, "thread_time", lambda: loop.cpu)
+    monkeypatch.setattr(_lending, "sleep", loop.sleep)
+    monkeypatch.setattr("asyncio.get_running_loop", lambda: loop)
+    return loop
+
+
+def do(lender: Lender) -> None:
+    """Do one job, as the thread does."""
+    lender.run(lambda: None)
+
+
+def test_a_busy_loop_stands_still_until_the_thread_is_done(loop: Loop) -> None:
+    lender = Lender()
+    lender.sent()
+    loop.meanwhile = lambda: do(lender)
+    loop.work(PATIENCE * 0.9)
+    assert loop.stood_still == 0
+    loop.work(PATIENCE * 0.2)
+    assert loop.stood_still == pytest.approx(_lending.STEP)
+
+
+def test_it_stands_still_for_all_the_thread_was_given(loop: Loop) -> None:
+    lender = Lender()
+    for _ in range(5):
+        lender.sent()
+    loop.meanwhile = lambda: do(lender)
+    loop.work(PATIENCE)
+    assert loop.stood_still == pytest.approx(5 * _lending.STEP)
+
+
+def test_a_loop_that_has_pauses_never_stands_still(loop: Loop) -> None:
+    lender = Lender()
+    lender.sent()
+    loop.work(1, share=_lending.BUSY * 0.9)
+    assert loop.stood_still == 0
+
+
+def test_a_thread_that_gets_along_is_left_alone(loop: Loop) -> None:
+    lender = Lender()
+    for _ in range(100):
+        lender.sent()
+        loop.work(PATIENCE / 2)
+        do(lender)
+        lender.returned()
+    assert loop.stood_still == 0
+
+
+def test_a_queue_that_gets_shorter_is_left_alone(loop: Loop) -> None:
+    lender = Lender()
+    for _ in range(100):
+        lender.sent()
+    for _ in range(100):
+        loop.work(PATIENCE / 2)
+        do(lender)
+        lender.returned()
+    assert loop.stood_still == 0
+
+
+def test_a_thread_that_waits_for_something_else_costs_ever_less(loop: Loop) -> None:
+    lender = Lender()
+    lender.sent()
+    loop.work(PATIENCE)
+    assert loop.stood_still == pytest.approx(LONGEST, abs=2 * _lending.STEP)
+    loop.work(10)
+    most = 10 / (LONGEST_PATIENCE + LONGEST) * LONGEST
+    assert loop.stood_still < 1.2 * most
+    before = loop.stood_still
+    do(lender)
+    lender.returned()
+    lender.sent()  # the next job is helped soon again
+    loop.work(LONGEST_PATIENCE + PATIENCE)
+    assert loop.stood_still > before
+
+
+def test_nothing_is_left_behind_when_nothing_is_out(loop: Loop) -> None:
+    lender = Lender()
+    with pytest.raises(OSError, match="full"), lender.watching():
+        raise OSError("full")
+    loop.work(1)
+    assert loop.timer is None
+    assert loop.stood_still == 0
+
+
+TURNS = 4000
+"""Without help, some twenty thousand of them pass until a thread has done what is tested here."""
+
+
+@asynccontextmanager
+async def busy_loop() -> AsyncGenerator[None]:
+    """Keep the loop busy in slices of a millisecond; the block must not last for all of them."""
+    turns = 0
+
+    async def spin() -> None:
+        nonlocal turns
+        while turns < TURNS:
+            turns += 1
+            until = perf_counter() + 0.001
+            while perf_counter() < until:
+                pass
+            await asyncio.sleep(0)
+
+    spinning = asyncio.create_task(spin())
+    try:
+        yield
+        assert turns < TURNS
+    finally:
+        spinning.cancel()
+        await asyncio.wait([spinning])
+
+
+@pytest.mark.asyncio
+async def test_writes_and_long_reads_get_through_a_busy_loop(path: Path) -> None:
+    async with busy_loop(), SQLiteAdapter(path) as adapter:
+        for number in range(20):
+            await adapter.cache.set(f"key:{number}", number)
+        assert len(await adapter.cache.keys("key:*")) == 20
+
+
+@pytest.mark.asyncio
+async def test_a_worker_gets_through_a_busy_loop_and_its_errors_too() -> None:
+    def fail() -> None:
+        raise OSError("full")
+
+    worker = Worker("worker")
+    async with busy_loop():
+        for _ in range(10):
+            assert await worker.run(divmod, 7, 2) == (3, 1)
+            with pytest.raises(OSError, match="full"):
+                await worker.run(fail)
+    worker.stop()
