@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from .plot import draw
+from .progress import say
 from .report import render
 from .result import Report
-from .runner import say
 from .size import SIZES
 from .suite import PARTS, run
 

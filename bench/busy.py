@@ -16,8 +16,8 @@ from .contender import Contender, Operation
 from .contenders.aiosqlite_by_hand import AiosqliteByHand
 from .contenders.diskcache_in_thread import DiskcacheInThread
 from .contenders.goscope_backends import GoscopeSQLite, GoscopeSQLiteBun
+from .progress import say
 from .result import BusyLoop, Missing
-from .runner import say
 from .size import Size
 from .summary import percentile
 

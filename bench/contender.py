@@ -30,13 +30,15 @@ class Contender(ABC):
 
     ``about`` is its configuration as the report prints it, and ``packages`` are the
     distributions whose versions it prints. ``awaits`` is False for what runs without a loop.
-    ``keys`` is how many entries the store is to have.
+    ``keeps`` are the verbs whose work the next process finds done. ``keys`` is how many entries
+    the store is to have.
     """
 
     name: ClassVar[str]
     about: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
     awaits: ClassVar[bool] = True
+    keeps: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, folder: Path, keys: int) -> None:
         self.folder: Final = folder / self.name.replace(" ", "-")

@@ -12,8 +12,8 @@ from typing import Final
 
 from .contender import Contender
 from .contenders import BY_NAME, SHARED_LOCKS
+from .progress import say
 from .result import Contest, Missing
-from .runner import say
 from .size import Size
 
 PROCESSES: Final = 4

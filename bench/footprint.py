@@ -10,8 +10,8 @@ from pathlib import Path
 from . import contenders
 from .contender import Operation
 from .process import isolated, memory_in_use
+from .progress import say
 from .result import Footprint, Missing
-from .runner import say
 from .size import Size
 
 

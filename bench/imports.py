@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from .progress import say
 from .result import Measured, Missing
-from .runner import say
 from .size import Size
 
 WORKLOAD: Final = "import, after asyncio"

@@ -17,8 +17,8 @@ from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite.database import Batch, Write
 
+from .progress import say
 from .result import Measured
-from .runner import say
 from .size import Size
 from .sql import GET, SET
 from .value import small

@@ -19,9 +19,9 @@ from .contender import Contender, Operation
 from .contenders import LOOPS
 from .contenders.goscope_backends import GoscopeFile
 from .mix import with_mix
+from .progress import say
 from .result import Lateness
 from .rows import expire, revive
-from .runner import say
 from .size import Size
 from .summary import percentile
 from .ticker import Ticker

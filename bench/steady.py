@@ -15,8 +15,8 @@ from goscope_sqlite import SQLiteAdapter
 
 from .footprint import bytes_below
 from .process import isolated, memory_in_use
+from .progress import say
 from .result import Steady
-from .runner import say
 from .size import Size
 from .value import small
 

@@ -53,25 +53,24 @@ def run(folder: Path, size: Size, parts: Sequence[str] = PARTS) -> Report:
         configuration={kind.name: kind.about for kind in BY_NAME.values()},
     )
     runner = Runner(folder, size)
-    asyncio.run(_in_one_loop(runner, report, parts))
+    for family in FAMILIES:
+        if family.name in parts:
+            keys = size.held_locks if family.prepare == "hold" else size.keys
+            report.measured += runner.run(family, keys=keys)
+    asyncio.run(_in_one_loop(folder, size, report, parts))
     _in_processes(folder, size, report, parts)
-    asyncio.run(_on_many_rows(runner, report, parts))
+    _on_many_rows(runner, report, parts)
     report.missing += runner.missing
     report.seconds = perf_counter() - began
     report.machine = msgspec.structs.replace(report.machine, load_after=machine.load_average())
     return report
 
 
-async def _in_one_loop(runner: Runner, report: Report, parts: Sequence[str]) -> None:
-    size = runner.size
-    for family in FAMILIES:
-        if family.name in parts:
-            keys = size.held_locks if family.prepare == "hold" else size.keys
-            report.measured += await runner.run(family, keys=keys)
+async def _in_one_loop(folder: Path, size: Size, report: Report, parts: Sequence[str]) -> None:
     if "layers" in parts:
-        report.measured += await layers(runner.folder, size)
+        report.measured += await layers(folder, size)
     if "busy loop" in parts:
-        report.busy, missing = await keep_busy(runner.folder, size)
+        report.busy, missing = await keep_busy(folder, size)
         report.missing += missing
 
 
@@ -92,7 +91,7 @@ def _in_processes(folder: Path, size: Size, report: Report, parts: Sequence[str]
         report.missing += missing
 
 
-async def _on_many_rows(runner: Runner, report: Report, parts: Sequence[str]) -> None:
+def _on_many_rows(runner: Runner, report: Report, parts: Sequence[str]) -> None:
     """Measure on files of each number of rows; the largest ones serve all that need many."""
     wanted = {GROWTH.name, BULK.name, "event loop"} & set(parts)
     size = runner.size
@@ -100,12 +99,12 @@ async def _on_many_rows(runner: Runner, report: Report, parts: Sequence[str]) ->
         folder = runner.folder / f"{rows}-rows"
         contenders: list[type[Contender]] = list(dict.fromkeys([*FILES, *LOOPS]))
         folder.mkdir(parents=True)
-        await provide(folder, contenders, rows)
+        asyncio.run(provide(folder, contenders, rows))
         if GROWTH.name in wanted:
-            report.growth += await runner.run(GROWTH, keys=rows, folder=folder, rows=rows)
+            report.growth += runner.run(GROWTH, keys=rows, folder=folder, rows=rows)
         if rows == size.many_rows:
             if BULK.name in wanted:
-                report.measured += await runner.run(BULK, keys=rows, folder=folder)
+                report.measured += runner.run(BULK, keys=rows, folder=folder)
             if "event loop" in wanted:
-                report.lateness = await watch_loop(folder, size)
+                report.lateness = asyncio.run(watch_loop(folder, size))
         shutil.rmtree(folder)

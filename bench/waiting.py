@@ -20,7 +20,7 @@ from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
 
 from .process import isolated
-from .runner import say
+from .progress import say
 from .size import Size
 from .summary import percentile
 from .wait_result import Handover, Idle, Turns, Waiting

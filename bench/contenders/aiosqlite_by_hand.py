@@ -36,6 +36,7 @@ class AiosqliteByHand(Contender):
     name = "aiosqlite"
     about = "one execute_fetchall a statement, autocommit, WAL, synchronous=NORMAL, msgspec"
     packages = ("aiosqlite",)
+    keeps = frozenset({"set", "remember"})
 
     async def open(self) -> None:
         async with SQLiteAdapter(self.path):  # creates the tables

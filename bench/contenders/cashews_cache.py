@@ -57,6 +57,7 @@ class CashewsDisk(_Cashews):
     name = "cashews disk"
     about = "setup('disk://?directory=...&shards=0'), its default pickle"
     packages = ("cashews", "diskcache")
+    keeps = frozenset({"set"})
 
     def url(self) -> str:
         peer("diskcache")  # cashews itself would say only later what it lacks

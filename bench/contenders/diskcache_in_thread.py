@@ -14,6 +14,7 @@ class DiskcacheInThread(Contender):
     name = "diskcache in a thread"
     about = "Cache(folder, eviction_policy='none') through asyncio.to_thread, its default pickle"
     packages = ("diskcache",)
+    keeps = frozenset({"set"})
 
     async def open(self) -> None:
         open_cache = peer("diskcache").Cache

@@ -122,6 +122,8 @@ class _InMemoryLocks(_Goscope):
 class GoscopeFile(_InMemoryLocks):
     """Backends that keep a file."""
 
+    keeps = frozenset({"set", "remember"})
+
     def operations(self) -> Mapping[str, Operation]:
         return {
             **super().operations(),

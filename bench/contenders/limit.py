@@ -40,6 +40,7 @@ class Limit(Contender):
     name = "sqlite3"
     about = "bare sqlite3, autocommit, WAL, synchronous=NORMAL, 2 MiB page cache, msgspec"
     awaits = False
+    keeps = frozenset({"set", "remember"})
     cache_kib: ClassVar = 2 * 1024
 
     async def open(self) -> None:
