@@ -12,6 +12,7 @@ import msgspec
 
 from .plot import draw
 from .progress import say
+from .repeat import other_run
 from .report import render
 from .result import Report
 from .size import SIZES
@@ -24,11 +25,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit status."""
     options = _parser().parse_args(arguments)
     output: Path = options.output
+    other = None if options.against is None else other_run(_read(options.against))
     if options.render:
-        report = msgspec.json.decode((output / "results.json").read_bytes(), type=Report)
+        report = _read(output / "results.json")
     else:
         with tempfile.TemporaryDirectory(prefix="goscope-bench-", dir=options.folder) as folder:
             report = run(Path(folder), SIZES[options.size], options.only or PARTS)
+    report.other_run = other or report.other_run
     _write(report, output)
     say(f"written to {output}, after {report.seconds:.0f} s")
     return 0
@@ -45,7 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--render", action="store_true", help="write the pages of the last results again"
     )
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE", help="results.json of a run to compare with"
+    )
     return parser
+
+
+def _read(path: Path) -> Report:
+    return msgspec.json.decode(path.read_bytes(), type=Report)
 
 
 def _write(report: Report, output: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, TypeAlias
 
 Operation: TypeAlias = Callable[[int], Any]
-"""One operation on the entry that the number chooses: a coroutine function if `awaits`."""
+"""One operation on the entry that the number chooses: its result is awaited if `awaits`."""
 
 MANY: Final = 100
 """How many entries the calls for many work on."""

@@ -13,18 +13,10 @@ def with_mix(contender: Contender) -> Mapping[str, Operation]:
     operations = contender.operations()
     if "get" not in operations or "set" not in operations:
         return operations
-    mix = _mix_async if contender.awaits else _mix_sync
-    return {**operations, "mix": mix(operations["get"], operations["set"])}
+    return {**operations, "mix": _mix(operations["get"], operations["set"])}
 
 
-def _mix_async(get: Operation, put: Operation) -> Operation:
-    async def mix(number: int) -> Any:
-        return await (put(number) if _writes(number) else get(number))
-
-    return mix
-
-
-def _mix_sync(get: Operation, put: Operation) -> Operation:
+def _mix(get: Operation, put: Operation) -> Operation:
     def mix(number: int) -> Any:
         return put(number) if _writes(number) else get(number)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
+from . import contenders
 from .result import Measured, Report
 from .summary import Quartiles, ratios
 from .workload import FAMILIES
@@ -20,6 +21,7 @@ LEFT: Final = 200
 RIGHT: Final = 740
 TOP: Final = 56
 LINE: Final = 17
+PARTS: Final = {kind.name for kind in contenders.PARTS}
 GAP: Final = 14
 
 _STYLE: Final = """
@@ -91,7 +93,7 @@ def _groups(measured: Sequence[Measured]) -> Iterator[Group]:
         marks = [
             Mark(name, ratios(each, found[each.limit]))
             for name, each in found.items()
-            if each.limit in found and name != each.limit
+            if each.limit in found and name != each.limit and name not in PARTS
         ]
         if marks:
             yield Group(workload.name, sorted(marks, key=lambda mark: mark.ratio.median))

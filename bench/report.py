@@ -7,6 +7,7 @@ from typing import Final
 
 from . import imports, layers
 from .contest import PROCESSES
+from .repeat import pairs
 from .result import Measured, Report, Steady
 from .summary import Quartiles, Verdict, quartiles, ratios, verdicts
 from .wait_result import Handover, Turns
@@ -29,6 +30,7 @@ def render(report: Report) -> str:
         _busy(report),
         _footprints(report),
         _steady(report),
+        _repeated(report),
         _configuration(report),
         _missing(report),
     ]
@@ -263,6 +265,29 @@ def _course(steady: Steady) -> list[str]:
     third = len(steady.samples) // 3
     early, late = steady.samples[third : 2 * third + 1], steady.samples[2 * third :]
     return [_mib(max(each[kind] for each in part)) for kind in (0, 1) for part in (early, late)]
+
+
+def _repeated(report: Report) -> str:
+    if report.other_run is None:
+        return ""
+    found = pairs(report, report.other_run)
+    rows = [
+        (
+            each.workload,
+            each.contender,
+            each.baseline,
+            _ratio(each.ratio),
+            _ratio(each.other),
+            "yes" if each.agrees else "**no**",
+        )
+        for each in found
+    ]
+    text = (
+        f"{sum(each.agrees for each in found)} of {len(found)} ratios agree with those of the run "
+        f"of {report.other_run.date}: their quartiles overlap."
+    )
+    head = ("work", "contender", "against", "this run", "the other run", "agree")
+    return _section("Two runs", text, head, rows)
 
 
 def _configuration(report: Report) -> str:

@@ -91,6 +91,22 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
 
+class OtherRatio(msgspec.Struct, frozen=True, kw_only=True):
+    """What another run found a contender to cost against a baseline: low, median and high."""
+
+    workload: str
+    contender: str
+    baseline: str
+    quartiles: tuple[float, float, float]
+
+
+class OtherRun(msgspec.Struct, frozen=True, kw_only=True):
+    """Another run, to compare this one with."""
+
+    date: str
+    ratios: list[OtherRatio]
+
+
 class Report(msgspec.Struct, kw_only=True):
     """One run of the benchmarks."""
 
@@ -107,3 +123,4 @@ class Report(msgspec.Struct, kw_only=True):
     steady: list[Steady] = []
     waiting: list[Waiting] = []
     missing: list[Missing] = []
+    other_run: OtherRun | None = None

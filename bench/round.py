@@ -125,7 +125,7 @@ class _Lane:
             self._calls = 1
             return
         self._calls = max(self.workload.callers, FIRST_CALLS)
-        while (taken := await self._run()) < sample_seconds / 4:
+        while (taken := await self._run()) < sample_seconds / 2:
             self._calls *= 2
         callers = self.workload.callers
         turns = round(self._calls * sample_seconds / taken / callers)

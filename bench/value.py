@@ -5,7 +5,10 @@ SQLite leaves a page alone that is rewritten with the same bytes, so equal value
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
+
+from goscope.providers import Checkpoint
 
 _LINE: Final = {"sku": "PX-0042-A", "name": "mounting plate", "count": 3, "price": 12.75}
 _LARGE_LINE: Final = {**_LINE, "note": "stainless, brushed, with screws", "tags": ["a", "b", "c"]}
@@ -28,3 +31,16 @@ def small(number: int) -> dict[str, Any]:
 def large(number: int) -> dict[str, Any]:
     """Return a value of about 10 KB of JSON."""
     return {"id": number, "lines": [_LARGE_LINE] * 80, **_PERSON}
+
+
+def checkpoint(number: int) -> Checkpoint:
+    """Return the next checkpoint, with a large value, of one of ten tasks."""
+    now = time.time_ns()
+    return Checkpoint(
+        id=f"{now}",
+        task_id=f"task:{number % 10}",
+        sequence=now,
+        timestamp=now // 1_000_000,
+        data=large(number),
+        progress=50,
+    )

@@ -9,6 +9,7 @@ from typing import Final
 from . import contenders
 from .contender import MANY, Contender
 from .contenders.limit import LimitOfReaders
+from .contenders.parts import ProvidersAlone
 
 SQLITE: Final = "goscope sqlite"
 BUN: Final = "goscope sqlite-bun"
@@ -68,18 +69,19 @@ def _read_limits(factor: float, bun_factor: float) -> Sequence[Budget]:
     return (Budget(SQLITE, factor, READERS), Budget(BUN, bun_factor, LIMIT))
 
 
-_BUN_READS: Final = ((BUN, LIMIT),)
+_OTHER_LIMITS: Final = ((BUN, LIMIT), (ProvidersAlone.name, LIMIT))
+"""Who reads with the page cache of writers."""
 
 CACHE: Final = Family(
     name="cache",
-    contenders=contenders.CACHES,
+    contenders=[*contenders.CACHES, *contenders.PARTS],
     prepare="set",
     workloads=[
         Workload(
             name="get, 1 caller",
             verb="get",
             limit=READERS,
-            limits=_BUN_READS,
+            limits=_OTHER_LIMITS,
             budgets=_read_limits(1.25, 1.15),
         ),
         Workload(
@@ -87,7 +89,7 @@ CACHE: Final = Family(
             verb="get",
             callers=64,
             limit=READERS,
-            limits=_BUN_READS,
+            limits=_OTHER_LIMITS,
             budgets=_read_limits(1.25, 1.15),
         ),
         Workload(
@@ -106,7 +108,7 @@ CACHE: Final = Family(
             verb="mix",
             callers=64,
             limit=READERS,
-            limits=_BUN_READS,
+            limits=_OTHER_LIMITS,
             budgets=_read_limits(1.25, 1.15),
         ),
         Workload(
@@ -114,15 +116,15 @@ CACHE: Final = Family(
             verb="get_many",
             per_call=MANY,
             limit=READERS,
-            limits=_BUN_READS,
+            limits=_OTHER_LIMITS,
         ),
         Workload(name="set_many of 100", verb="set_many", per_call=MANY),
-        Workload(name="get_or_set, hit", verb="get_or_set", limit=READERS, limits=_BUN_READS),
+        Workload(name="get_or_set, hit", verb="get_or_set", limit=READERS, limits=_OTHER_LIMITS),
     ],
 )
 BREAKER: Final = Family(
     name="circuit breaker",
-    contenders=contenders.BREAKERS,
+    contenders=[*contenders.BREAKERS, *contenders.PARTS],
     workloads=[
         Workload(
             name="record_failure, 64 callers",
@@ -136,7 +138,7 @@ BREAKER: Final = Family(
 )
 CHECKPOINT: Final = Family(
     name="checkpoint",
-    contenders=contenders.CHECKPOINTERS,
+    contenders=[*contenders.CHECKPOINTERS, *contenders.PARTS],
     workloads=[
         Workload(
             name="checkpoint: save 10 KB, load_latest",
@@ -149,7 +151,9 @@ IDEMPOTENCY: Final = Family(
     name="idempotency",
     contenders=contenders.REPLAYERS,
     prepare="remember",
-    workloads=[Workload(name="idempotent replay", verb="replay", limit=READERS, limits=_BUN_READS)],
+    workloads=[
+        Workload(name="idempotent replay", verb="replay", limit=READERS, limits=_OTHER_LIMITS)
+    ],
 )
 _LOCK_BUDGETS: Final = tuple(Budget(name, 4.0, ASYNCIO) for name in (SQLITE, BUN, MEMORY))
 LOCK: Final = Family(
@@ -169,7 +173,7 @@ HELD_LOCKS: Final = Family(
 )
 SHARED_LOCK: Final = Family(
     name="shared lock",
-    contenders=contenders.SHARED_LOCKS,
+    contenders=[*contenders.SHARED_LOCKS, *contenders.PARTS],
     workloads=[
         Workload(
             name="shared lock, 1 process",
@@ -194,15 +198,15 @@ GROWTH: Final = Family(
     name="growth",
     contenders=contenders.FILES,
     workloads=[
-        Workload(name="get", verb="get", limit=READERS, limits=_BUN_READS),
+        Workload(name="get", verb="get", limit=READERS, limits=_OTHER_LIMITS),
         Workload(name="set", verb="set"),
-        Workload(name="get_many of 100", verb="get_many", limit=READERS, limits=_BUN_READS),
+        Workload(name="get_many of 100", verb="get_many", limit=READERS, limits=_OTHER_LIMITS),
         Workload(name="set_many of 100", verb="set_many"),
-        Workload(name="get_or_set, hit", verb="get_or_set", limit=READERS, limits=_BUN_READS),
+        Workload(name="get_or_set, hit", verb="get_or_set", limit=READERS, limits=_OTHER_LIMITS),
         Workload(name="record_failure and get_state", verb="failure"),
         Workload(name="call on a healthy circuit", verb="healthy"),
         Workload(name="checkpoint: save 10 KB, load_latest", verb="checkpoint"),
-        Workload(name="idempotent replay", verb="replay", limit=READERS, limits=_BUN_READS),
+        Workload(name="idempotent replay", verb="replay", limit=READERS, limits=_OTHER_LIMITS),
         Workload(name="shared lock", verb="shared_lock"),
         Workload(name="the first 1000 of scan()", verb="some_keys"),
         Workload(name="open and close", verb="reopen"),

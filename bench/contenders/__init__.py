@@ -15,6 +15,7 @@ from .filelock_async import FilelockAsync
 from .goscope_backends import GoscopeMemory, GoscopeSQLite, GoscopeSQLiteBun
 from .langgraph_saver import LanggraphSaver
 from .limit import Limit, LimitOfReaders
+from .parts import ProvidersAlone, SharedTransactions, TwoConnections
 
 CACHES: Final[list[type[Contender]]] = [
     Limit,
@@ -71,11 +72,14 @@ SHARED_LOCKS: Final[list[type[Contender]]] = [
 FILES: Final[list[type[Contender]]] = [Limit, LimitOfReaders, GoscopeSQLite, GoscopeSQLiteBun]
 """Those that can be given a file of many rows."""
 
+PARTS: Final[list[type[Contender]]] = [TwoConnections, SharedTransactions, ProvidersAlone]
+"""What explains the others."""
+
 LOOPS: Final[list[type[Contender]]] = [GoscopeSQLite, GoscopeSQLiteBun, AiosqliteByHand]
 
 BY_NAME: Final = {
     contender.name: contender
     for contender in dict.fromkeys(
-        [*CACHES, *BREAKERS, *CHECKPOINTERS, *REPLAYERS, *LOCKS, *SHARED_LOCKS]
+        [*CACHES, *BREAKERS, *CHECKPOINTERS, *REPLAYERS, *LOCKS, *SHARED_LOCKS, *PARTS]
     )
 }

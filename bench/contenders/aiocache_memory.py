@@ -29,15 +29,15 @@ class AiocacheMemory(Contender):
             "set_many": self.set_many,
         }
 
-    async def get(self, number: int) -> Any:
-        return await self._cache.get(self.key(number))
+    def get(self, number: int) -> Any:
+        return self._cache.get(self.key(number))
 
-    async def set(self, number: int) -> None:
-        await self._cache.set(self.key(number), small(number), ttl=3600)
+    def set(self, number: int) -> Any:
+        return self._cache.set(self.key(number), small(number), ttl=3600)
 
-    async def get_many(self, number: int) -> Any:
-        return await self._cache.multi_get([self.key(number + more) for more in range(MANY)])
+    def get_many(self, number: int) -> Any:
+        return self._cache.multi_get([self.key(number + more) for more in range(MANY)])
 
-    async def set_many(self, number: int) -> None:
+    def set_many(self, number: int) -> Any:
         values = [(self.key(number + more), small(number + more)) for more in range(MANY)]
-        await self._cache.multi_set(values, ttl=3600)
+        return self._cache.multi_set(values, ttl=3600)

@@ -48,8 +48,8 @@ class Aiobreaker(Contender):
         except ZeroDivisionError:
             return self._breaker.current_state
 
-    async def healthy(self, number: int) -> Any:
-        return await self._breaker.call_async(_succeed)
+    def healthy(self, number: int) -> Any:
+        return self._breaker.call_async(_succeed)
 
 
 class Purgatory(Contender):

@@ -36,21 +36,22 @@ class _Cashews(Contender):
             "get_or_set": self.get_or_set,
         }
 
-    async def get(self, number: int) -> Any:
-        return await self._cache.get(self.key(number))
+    def get(self, number: int) -> Any:
+        return self._cache.get(self.key(number))
 
-    async def set(self, number: int) -> None:
-        await self._cache.set(self.key(number), small(number), expire=3600)
+    def set(self, number: int) -> Any:
+        return self._cache.set(self.key(number), small(number), expire=3600)
 
-    async def get_many(self, number: int) -> Any:
-        return await self._cache.get_many(*(self.key(number + more) for more in range(MANY)))
+    def get_many(self, number: int) -> Any:
+        keys = [self.key(number + more) for more in range(MANY)]
+        return self._cache.get_many(*keys)
 
-    async def set_many(self, number: int) -> None:
+    def set_many(self, number: int) -> Any:
         values = {self.key(number + more): small(number + more) for more in range(MANY)}
-        await self._cache.set_many(values, expire=3600)
+        return self._cache.set_many(values, expire=3600)
 
-    async def get_or_set(self, number: int) -> Any:
-        return await self._cache.get_or_set(self.key(number), _missed, expire=3600)
+    def get_or_set(self, number: int) -> Any:
+        return self._cache.get_or_set(self.key(number), _missed, expire=3600)
 
 
 class CashewsDisk(_Cashews):

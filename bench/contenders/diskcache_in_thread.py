@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from ..contender import Contender, Operation, peer
@@ -26,8 +26,8 @@ class DiskcacheInThread(Contender):
     def operations(self) -> Mapping[str, Operation]:
         return {"get": self.get, "set": self.set}
 
-    async def get(self, number: int) -> Any:
-        return await asyncio.to_thread(self._cache.get, self.key(number))
+    def get(self, number: int) -> Awaitable[Any]:
+        return asyncio.to_thread(self._cache.get, self.key(number))
 
-    async def set(self, number: int) -> None:
-        await asyncio.to_thread(self._cache.set, self.key(number), small(number), expire=3600)
+    def set(self, number: int) -> Awaitable[Any]:
+        return asyncio.to_thread(self._cache.set, self.key(number), small(number), expire=3600)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 import goscope
 from goscope.backend import BaseAdapter
 from goscope.memory import MemoryAdapter
-from goscope.providers import Checkpoint
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
 
 from ..contender import MANY, PAGE, Contender, Operation
 from ..rows import expire
-from ..value import large, small
+from ..value import checkpoint, small
 
 NEVER: Final = 1_000_000_000
 
@@ -59,49 +57,42 @@ class _Goscope(Contender):
             "replay": self.replay,
         }
 
-    async def get(self, number: int) -> Any:
-        return await self._cache.get(self.key(number))
+    # What a program would await itself is handed out as it is: a coroutine more would be ours.
 
-    async def set(self, number: int) -> None:
-        await self._cache.set(self.key(number), small(number), "1h")
+    def get(self, number: int) -> Awaitable[Any]:
+        return self._cache.get(self.key(number))
 
-    async def get_many(self, number: int) -> Any:
-        return await self._cache.get_many([self.key(number + more) for more in range(MANY)])
+    def set(self, number: int) -> Awaitable[None]:
+        return self._cache.set(self.key(number), small(number), "1h")
 
-    async def set_many(self, number: int) -> None:
+    def get_many(self, number: int) -> Awaitable[Any]:
+        return self._cache.get_many([self.key(number + more) for more in range(MANY)])
+
+    def set_many(self, number: int) -> Awaitable[None]:
         values = {self.key(number + more): small(number + more) for more in range(MANY)}
-        await self._cache.set_many(values, "1h")
+        return self._cache.set_many(values, "1h")
 
-    async def get_or_set(self, number: int) -> Any:
-        return await self._cache.get_or_set(self.key(number), _missed, ttl="1h")
+    def get_or_set(self, number: int) -> Awaitable[Any]:
+        return self._cache.get_or_set(self.key(number), _missed, ttl="1h")
 
-    async def count_failure(self, number: int) -> Any:
-        return await self._circuits.record_failure(self.key(number), NEVER)
+    def count_failure(self, number: int) -> Awaitable[int]:
+        return self._circuits.record_failure(self.key(number), NEVER)
 
     async def failure(self, number: int) -> Any:
         key = self.key(number)
         await self._circuits.record_failure(key, NEVER)
         return await self._circuits.get_state(key)
 
-    async def healthy(self, number: int) -> Any:
-        return await self._breaker.call(_succeed)
+    def healthy(self, number: int) -> Awaitable[Any]:
+        return self._breaker.call(_succeed)
 
     async def checkpoint(self, number: int) -> Any:
-        now = time.time_ns()
-        task = f"task:{number % 10}"
-        saved = Checkpoint(
-            id=f"{now}",
-            task_id=task,
-            sequence=now,
-            timestamp=now // 1_000_000,
-            data=large(number),
-            progress=50,
-        )
+        saved = checkpoint(number)
         await self._checkpoints.save(saved)
-        return await self._checkpoints.load_latest(task)
+        return await self._checkpoints.load_latest(saved.task_id)
 
-    async def replay(self, number: int) -> Any:
-        return await self._scope.once(self.key(number), _succeed)
+    def replay(self, number: int) -> Awaitable[Any]:
+        return self._scope.once(self.key(number), _succeed)
 
 
 class _InMemoryLocks(_Goscope):
@@ -115,8 +106,8 @@ class _InMemoryLocks(_Goscope):
         assert handle is not None
         await handle.release()
 
-    async def hold(self, number: int) -> None:
-        await self._locks.acquire(f"held:{number}", "1h")
+    def hold(self, number: int) -> Awaitable[Any]:
+        return self._locks.acquire(f"held:{number}", "1h")
 
 
 class GoscopeFile(_InMemoryLocks):
@@ -175,8 +166,8 @@ class GoscopeFile(_InMemoryLocks):
     async def expire(self, number: int) -> None:
         expire(self.path, self.keys)
 
-    async def prune(self, number: int) -> int:
-        return await self._cache.prune()
+    def prune(self, number: int) -> Awaitable[int]:
+        return self._cache.prune()
 
     async def reopen(self, number: int) -> None:
         async with self.adapter() as adapter:

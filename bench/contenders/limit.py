@@ -34,11 +34,9 @@ from ..value import large, small
 PRUNED_AT_ONCE: Final = 100
 
 
-class Limit(Contender):
-    """Bare sqlite3 with goscope's tables, pragmas and codec, and the page cache of its writers."""
+class Bare(Contender):
+    """A bare connection to a file that has goscope's tables and pragmas."""
 
-    name = "sqlite3"
-    about = "bare sqlite3, autocommit, WAL, synchronous=NORMAL, 2 MiB page cache, msgspec"
     awaits = False
     keeps = frozenset({"set", "remember"})
     cache_kib: ClassVar = 2 * 1024
@@ -51,14 +49,21 @@ class Limit(Contender):
         self._encode = msgspec.json.Encoder().encode
         self._decode = msgspec.json.Decoder().decode
 
+    async def close(self) -> None:
+        self._connection.close()
+
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, timeout=30)
         connection.execute("PRAGMA synchronous = NORMAL").fetchall()
         connection.execute(f"PRAGMA cache_size = -{self.cache_kib}").fetchall()
         return connection
 
-    async def close(self) -> None:
-        self._connection.close()
+
+class Limit(Bare):
+    """Bare sqlite3 with goscope's tables, pragmas and codec, and the page cache of its writers."""
+
+    name = "sqlite3"
+    about = "bare sqlite3, autocommit, WAL, synchronous=NORMAL, 2 MiB page cache, msgspec"
 
     def operations(self) -> Mapping[str, Operation]:
         return {
