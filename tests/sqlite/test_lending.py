@@ -16,11 +16,12 @@ from goscope_sqlite._worker import Worker
 
 
 class Loop:
-    """A loop and its thread's clocks, which only go when they are told to."""
+    """A loop and the clocks of two threads, which only go when they are told to."""
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.cpu = 0.0
+        self.worked = 0.0
+        self.thread_worked = 0.0
         self.timer: tuple[float, Callable[[], None]] | None = None
         self.stood_still = 0.0
         self.meanwhile: Callable[[], object] = lambda: None
@@ -31,30 +32,35 @@ class Loop:
         self.timer = (self.now + seconds, callback)
         return self.timer
 
-    def work(self, seconds: float, share: float = 1.0) -> None:
-        """Let the time pass, in which the loop works for that share of it."""
+    def work(self, seconds: float, share: float = 1.0, thread: float = 0.0) -> None:
+        """Let the time pass, in which the loop and the thread work for those shares of it."""
         end = self.now + seconds
         while self.timer is not None and self.timer[0] <= end:
             (at, callback), self.timer = self.timer, None
-            self._pass(at - self.now, share)
+            self._pass(at - self.now, share, thread)
             callback()
-        self._pass(max(end - self.now, 0.0), share)
+        self._pass(max(end - self.now, 0.0), share, thread)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self.stood_still += seconds
         self.meanwhile()
 
-    def _pass(self, seconds: float, share: float) -> None:
+    def clock_gettime(self, _: int) -> float:
+        return self.thread_worked
+
+    def _pass(self, seconds: float, share: float, thread: float) -> None:
         self.now += seconds
-        self.cpu += seconds * share
+        self.worked += seconds * share
+        self.thread_worked += seconds * thread
 
 
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     loop = Loop()
     monkeypatch.setattr(_lending, "perf_counter", lambda: loop.now)
-    monkeypatch.setattr(_lending, "thread_time", lambda: loop.cpu)
+    monkeypatch.setattr(_lending, "thread_time", lambda: loop.worked)
+    monkeypatch.setattr("time.clock_gettime", loop.clock_gettime)
     monkeypatch.setattr(_lending, "sleep", loop.sleep)
     monkeypatch.setattr("asyncio.get_running_loop", lambda: loop)
     return loop
@@ -89,6 +95,16 @@ def test_a_loop_that_has_pauses_never_stands_still(loop: Loop) -> None:
     lender.sent()
     loop.work(1, share=_lending.BUSY * 0.9)
     assert loop.stood_still == 0
+
+
+def test_a_thread_that_works_as_well_is_left_alone(loop: Loop) -> None:
+    lender = Lender()
+    do(lender)  # so that it is known which thread it is
+    lender.sent()
+    loop.work(1, share=0.9, thread=0.9 * _lending.STARVED * 1.1)
+    assert loop.stood_still == 0
+    loop.work(1, share=0.9, thread=0.9 * _lending.STARVED * 0.9)  # what wakes in vain works too
+    assert loop.stood_still > 0
 
 
 def test_a_thread_that_gets_along_is_left_alone(loop: Loop) -> None:
@@ -126,6 +142,18 @@ def test_a_thread_that_waits_for_something_else_costs_ever_less(loop: Loop) -> N
     lender.sent()  # the next job is helped soon again
     loop.work(LONGEST_PATIENCE + PATIENCE)
     assert loop.stood_still > before
+
+
+def test_a_thread_that_has_ended_is_no_error(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(_: int) -> float:
+        raise OSError("no such thread")
+
+    lender = Lender()
+    do(lender)
+    monkeypatch.setattr("time.clock_gettime", ended)
+    lender.sent()
+    loop.work(PATIENCE)
+    assert loop.stood_still > 0
 
 
 def test_nothing_is_left_behind_when_nothing_is_out(loop: Loop) -> None:
