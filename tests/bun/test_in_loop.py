@@ -291,3 +291,33 @@ async def test_a_closing_loop_finishes_what_was_submitted(path: Path) -> None:
     with pytest.raises(BackendUnavailable):
         await adapter.disconnect()
     await adapter._database._close_connections()  # which no program can do any more
+
+
+async def test_a_closing_loop_waits_for_the_thread(path: Path) -> None:
+    """A large write that is running there is finished there, and not begun again beside it."""
+    adapter = BunSQLiteAdapter(path)
+    threads: list[str] = []
+    writes: list[asyncio.Future[str]] = []
+
+    async def main() -> None:
+        await adapter.connect()
+        running = threading.Event()
+
+        def work(connection: sqlite3.Connection) -> str:
+            threads.append(threading.current_thread().name)
+            running.set()
+            time.sleep(0.1)  # so that the loop closes meanwhile
+            return insert("w1")(connection)
+
+        writes.append(adapter._database.submit(work, rows=1000))
+        while not running.is_set():  # noqa: ASYNC110  # set in a thread, which knows no loop
+            await asyncio.sleep(0.001)
+
+    await asyncio.to_thread(asyncio.run, main())
+    assert writes[0].result() == "w1"
+    assert inserted(path) == ["w1"]
+    assert len(threads) == 1
+    assert threads[0].startswith("goscope-sqlite-bun")
+    with pytest.raises(BackendUnavailable):
+        await adapter.disconnect()
+    await adapter._database._close_connections()  # which no program can do any more

@@ -200,6 +200,18 @@ async def test_writes_and_long_reads_get_through_a_busy_loop(path: Path) -> None
         assert len(await adapter.cache.keys("key:*")) == 20
 
 
+def test_an_adapter_that_was_used_in_another_loop_gets_through_as_well(path: Path) -> None:
+    adapter = SQLiteAdapter(path)
+
+    async def use() -> None:
+        async with busy_loop(), adapter:
+            for number in range(10):
+                await adapter.cache.set(f"key:{number}", number)
+
+    for _ in range(2):  # the first loop ends before it would have looked at the thread again
+        asyncio.run(use())
+
+
 @pytest.mark.asyncio
 async def test_a_worker_gets_through_a_busy_loop_and_its_errors_too() -> None:
     def fail() -> None:

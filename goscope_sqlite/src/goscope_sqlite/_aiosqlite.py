@@ -49,13 +49,13 @@ class AiosqliteDatabase(BaseDatabase):
     def _reset(self) -> None:
         super()._reset()
         self._writer: aiosqlite.Connection | None = None
-        self._lender = Lender()
         self._is_crowded = False
 
     def _new_queue(self) -> WriteQueue:
         return WriteQueue(MAX_ROWS, MAX_SECONDS)
 
     async def _open(self) -> str:
+        self._lender = Lender()  # its timer may have been that of another loop
         with self._lender.watching():
             store_id = await self._open_writer()
         if self._path != MEMORY:

@@ -20,15 +20,17 @@ class Worker:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._lender = Lender()
 
-    async def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Run it in the thread. Cancelled, it leaves the work alone if that has begun.
+    def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> asyncio.Future[T]:
+        """Run it in the thread. Cancelling the future leaves the work alone if that has begun.
 
         Raises `RuntimeError` when the interpreter shuts down and its threads have ended.
         """
+        # A future and no coroutine: a task around one would be cancelled when the loop closes.
         loop = asyncio.get_running_loop()
         outcome = loop.run_in_executor(self._executor, self._lender.run, work, *arguments)
-        with self._lender.watching():
-            return await outcome
+        self._lender.sent()
+        outcome.add_done_callback(lambda _: self._lender.returned())
+        return outcome
 
     def stop(self) -> None:
         """End the thread after what it was given, without waiting for it."""
