@@ -11,7 +11,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from .process import isolated
 from .progress import say
@@ -19,6 +19,15 @@ from .result import Measured, Missing
 from .round import Round, play
 from .size import Size
 from .workload import Family
+
+
+class Job(NamedTuple):
+    """A family to measure, on new stores or on those that are in ``folder``."""
+
+    family: Family
+    keys: int
+    folder: Path | None = None
+    rows: int = 0
 
 
 class Runner:
@@ -29,21 +38,30 @@ class Runner:
         self.size: Final = size
         self.missing: Final[list[Missing]] = []
 
-    def run(
-        self, family: Family, *, keys: int, folder: Path | None = None, rows: int = 0
-    ) -> list[Measured]:
-        """Measure the family; stores are new, or those that are in ``folder``."""
-        where = folder or self.folder / family.name.replace(" ", "-")
-        say(f"{family.name}{f', {rows} rows' if rows else ''}")
-        rounds = min(self.size.rounds, family.most_rounds or self.size.rounds)
-        played = [
-            isolated(_play, family, where, keys, self.size.sample_seconds, number)
-            for number in range(rounds)
+    def run(self, jobs: Sequence[Job]) -> list[Measured]:
+        """Measure the families, round by round, so that each sees all of the time this takes."""
+        played: list[list[Round]] = [[] for _ in jobs]
+        for number in range(self.size.rounds):
+            for job, rounds in zip(jobs, played, strict=True):
+                if number < (job.family.most_rounds or self.size.rounds):
+                    say(_title(job, number))
+                    rounds.append(self._play(job, number))
+                    self._note_missing(rounds)
+        for job in jobs:
+            if job.folder is None:
+                shutil.rmtree(self._where(job))
+        return [
+            measured
+            for job, rounds in zip(jobs, played, strict=True)
+            for measured in collect(job.family, rounds, job.rows)
         ]
-        if folder is None:
-            shutil.rmtree(where)
-        self._note_missing(played)
-        return collect(family, played, rows)
+
+    def _play(self, job: Job, number: int) -> Round:
+        seconds = self.size.sample_seconds
+        return isolated(_play, job.family, self._where(job), job.keys, seconds, number)
+
+    def _where(self, job: Job) -> Path:
+        return job.folder or self.folder / job.family.name.replace(" ", "-")
 
     def _note_missing(self, played: Iterable[Round]) -> None:
         known = {(each.contender, each.part) for each in self.missing}
@@ -71,6 +89,11 @@ def collect(family: Family, played: Sequence[Round], rows: int) -> list[Measured
         for kind in family.contenders
         if len(seconds[workload.name, kind.name]) == len(played)
     ]
+
+
+def _title(job: Job, number: int) -> str:
+    rows = f", {job.rows} rows" if job.rows else ""
+    return f"round {number + 1}: {job.family.name}{rows}"
 
 
 def _play(family: Family, folder: Path, keys: int, sample_seconds: float, number: int) -> Round:

@@ -22,7 +22,7 @@ from .layers import layers
 from .loop import watch_loop
 from .result import Report
 from .rows import provide
-from .runner import Runner
+from .runner import Job, Runner
 from .size import Size
 from .steady import stay
 from .waiting import waiting
@@ -53,10 +53,13 @@ def run(folder: Path, size: Size, parts: Sequence[str] = PARTS) -> Report:
         configuration={kind.name: kind.about for kind in BY_NAME.values()},
     )
     runner = Runner(folder, size)
-    for family in FAMILIES:
-        if family.name in parts:
-            keys = size.held_locks if family.prepare == "hold" else size.keys
-            report.measured += runner.run(family, keys=keys)
+    report.measured += runner.run(
+        [
+            Job(family, size.held_locks if family.prepare == "hold" else size.keys)
+            for family in FAMILIES
+            if family.name in parts
+        ]
+    )
     asyncio.run(_in_one_loop(folder, size, report, parts))
     _in_processes(folder, size, report, parts)
     _on_many_rows(runner, report, parts)
@@ -101,10 +104,10 @@ def _on_many_rows(runner: Runner, report: Report, parts: Sequence[str]) -> None:
         folder.mkdir(parents=True)
         asyncio.run(provide(folder, contenders, rows))
         if GROWTH.name in wanted:
-            report.growth += runner.run(GROWTH, keys=rows, folder=folder, rows=rows)
+            report.growth += runner.run([Job(GROWTH, rows, folder, rows)])
         if rows == size.many_rows:
             if BULK.name in wanted:
-                report.measured += runner.run(BULK, keys=rows, folder=folder)
+                report.measured += runner.run([Job(BULK, rows, folder)])
             if "event loop" in wanted:
                 report.lateness = asyncio.run(watch_loop(folder, size))
         shutil.rmtree(folder)

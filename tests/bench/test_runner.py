@@ -10,7 +10,7 @@ import pytest
 
 from bench.contender import Contender, NotAvailable, Operation
 from bench.round import Round, Sample, play
-from bench.runner import Runner, collect
+from bench.runner import Job, Runner, collect
 from bench.size import SMOKE
 from bench.workload import Family, Workload
 
@@ -181,7 +181,7 @@ def sample(contender: str, seconds: float) -> Sample:
 
 def test_every_round_has_a_process_of_its_own(tmp_path: Path) -> None:
     runner = Runner(tmp_path, SMOKE)
-    found = runner.run(family(Counting, callers=1), keys=5)
+    found = runner.run([Job(family(Counting, callers=1), keys=5)])
     assert [len(each.seconds) for each in found] == [SMOKE.rounds]
     assert runner.missing == []
     assert list(tmp_path.iterdir()) == []
@@ -189,5 +189,5 @@ def test_every_round_has_a_process_of_its_own(tmp_path: Path) -> None:
 
 def test_one_that_is_absent_in_each_round_is_reported_once(tmp_path: Path) -> None:
     runner = Runner(tmp_path, SMOKE)
-    assert runner.run(family(Absent), keys=5) == []
+    assert runner.run([Job(family(Absent), keys=5)]) == []
     assert len(runner.missing) == 1
