@@ -110,7 +110,7 @@ def slow_down(monkeypatch: pytest.MonkeyPatch) -> None:
         return next(looks) * 0.00005  # seconds
 
     monkeypatch.setattr("goscope_sqlite._reader.perf_counter", a_twentieth_later)
-    monkeypatch.setattr("goscope_sqlite._turn.perf_counter", a_twentieth_later)
+    monkeypatch.setattr("goscope.backend._turn.perf_counter", a_twentieth_later)
 
 
 async def turns_of(*work: Coroutine[Any, Any, None]) -> int:

@@ -10,14 +10,13 @@ from functools import partial
 from time import perf_counter
 from typing import Final, TypeVar, cast
 
-from goscope.backend import settle
+from goscope.backend import Turn, settle
 from goscope_sqlite.database import (
     MEMORY,
     BaseDatabase,
     Batch,
     Checkpointer,
     Reader,
-    Turn,
     Worker,
     Write,
     WriteQueue,

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
 
+from goscope.backend import Turn
+
 from ._connection import open_reader
 from ._database import Row
 from ._errors import is_busy, is_undecodable, translate
-from ._turn import Turn
 from ._worker import Worker
 
 Reads: TypeAlias = Literal["auto", "loop", "thread"]

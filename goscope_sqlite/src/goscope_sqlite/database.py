@@ -14,7 +14,6 @@ from ._database import Database, Row
 from ._errors import translate
 from ._file import MEMORY
 from ._reader import Reader
-from ._turn import Turn
 from ._wal import Checkpointer
 from ._worker import Worker
 
@@ -27,7 +26,6 @@ __all__ = [
     "Reader",
     "Row",
     "Settings",
-    "Turn",
     "Worker",
     "Write",
     "WriteQueue",

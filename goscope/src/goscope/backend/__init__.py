@@ -39,6 +39,7 @@ from ._records import (
     RecordStore,
     StoredLease,
 )
+from ._turn import Turn
 from ._waiters import Waiters, wait_until
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "StoredLockHandle",
     "StoredResult",
     "SystemClock",
+    "Turn",
     "UndecodableText",
     "Waiters",
     "check_key",

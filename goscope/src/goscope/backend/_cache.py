@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import Any, Final, NamedTuple, TypeVar
 
 from ..errors import CorruptValue
@@ -14,14 +14,15 @@ from ._context import Fence, StoreContext
 from ._duration import milliseconds
 from ._json import UndecodableText, decode
 from ._key import check_key, check_pattern
+from ._turn import Turn
 
 T = TypeVar("T")
 
 PAGE_SIZE: Final = 1000
 """How many keys are read from the store at a time."""
 
-VALUES_A_TURN: Final = 100
-"""How many values are encoded or decoded before the event loop gets its turn."""
+VALUES_A_LOOK: Final = 10
+"""How many values are encoded or decoded between two looks at whether others have to wait."""
 
 
 class StoredEntry(NamedTuple):
@@ -60,6 +61,7 @@ class BaseCacheProvider(ABC):
         self._namespace: Final = f"{context.prefix}cache:"
         self._hits = 0
         self._misses = 0
+        self._turn = Turn()
 
     # --- the contract ------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ class BaseCacheProvider(ABC):
         wanted = {self._stored(key): key for key in _sequence(keys, "keys")}
         texts = await self._get_many(list(wanted), self.context.clock.wall_ms())
         values: dict[str, Any] = {}
-        async for stored, text in _unhurried(texts.items()):
+        async for stored, text in self._unhurried(texts.items()):
             key = wanted[stored]
             try:
                 values[key] = decode(text, type)
@@ -147,7 +149,7 @@ class BaseCacheProvider(ABC):
     async def set_many(self, values: Mapping[str, Any], ttl: Milliseconds | None = None) -> None:
         entries = {
             self._stored(key): self._entry(value, ttl)
-            async for key, value in _unhurried(list(values.items()))
+            async for key, value in self._unhurried(list(values.items()))
         }
         if entries:
             await self._set(entries, None)
@@ -315,6 +317,13 @@ class BaseCacheProvider(ABC):
 
     # --- helpers -----------------------------------------------------------------------------
 
+    async def _unhurried(self, items: Iterable[T]) -> AsyncIterator[T]:
+        """Go through the items; all who do so share the time after which the loop is left."""
+        for number, item in enumerate(items):
+            if number % VALUES_A_LOOK == 0 and self._turn.is_used_up(perf_counter()):
+                await self._turn.wait()
+            yield item
+
     def _stored(self, key: str) -> str:
         return self._namespace + check_key(key)
 
@@ -358,14 +367,6 @@ def integer(text: str) -> int:
 
 def _expiry(ttl: Milliseconds | None, now: int) -> int | None:
     return None if ttl is None else now + milliseconds(ttl, "ttl")
-
-
-async def _unhurried(items: Iterable[T]) -> AsyncIterator[T]:
-    """Go through the items, and leave the event loop to others now and then."""
-    for number, item in enumerate(items, 1):
-        yield item
-        if number % VALUES_A_TURN == 0:
-            await asyncio.sleep(0)
 
 
 def _sequence(items: Sequence[str], what: str) -> Sequence[str]:

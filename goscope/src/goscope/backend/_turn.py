@@ -1,4 +1,4 @@
-"""Giving the event loop its turn, although nothing that runs in it ever has to wait."""
+"""Giving the event loop its turn, although what runs in it never has to wait."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Turn:
         self._share = YIELD_AFTER
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._usual = YIELD_AFTER  # seconds of one operation, until some were measured
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def is_used_up(self, now: float) -> bool:
         """Whether an operation that starts now has to leave the loop to others first.
@@ -37,7 +38,11 @@ class Turn:
 
     async def wait(self) -> None:
         """Return in a later turn: first come, first served, and not too many in the same one."""
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            await self._wait_elsewhere(loop)
+            return
+        waiter = loop.create_future()
         self._waiting.append(waiter)
         await waiter
         self._until = perf_counter() + self._share
@@ -46,9 +51,17 @@ class Turn:
         """Take note of how long an operation took that had to wait."""
         self._usual += (seconds - self._usual) / 8
 
+    async def _wait_elsewhere(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin anew in this loop if the other one was closed in the middle of a turn."""
+        if self._loop is None or self._loop.is_closed():
+            self._waiting.clear()
+            self._begin(perf_counter() + YIELD_AFTER)
+        await asyncio.sleep(0)
+
     def _begin(self, until: float) -> None:
         self._until = until
-        asyncio.get_running_loop().call_soon(self._end)
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._end)
 
     def _end(self) -> None:
         self._until = 0.0

@@ -1,0 +1,110 @@
+"""What never has to wait leaves the event loop to others all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from goscope.backend import Turn, _turn, encode
+from goscope.memory import MemoryAdapter
+
+
+class Clock:
+    """A clock of seconds that goes when it is told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("goscope.backend._turn.perf_counter", clock)
+    monkeypatch.setattr("goscope.backend._cache.perf_counter", clock)
+    return clock
+
+
+@pytest.mark.asyncio
+async def test_many_values_of_many_tasks_share_the_turns_of_the_loop(clock: Clock) -> None:
+    """Each value takes 10 us here: 50 of them are what one turn has room for."""
+    turn = 0
+    encoded = Counter[int]()
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def noted(value: Any) -> str:
+        clock.now += 0.00001
+        encoded[turn] += 1
+        return encode(value)
+
+    async with MemoryAdapter() as adapter:
+        adapter.context.encode = noted
+        counting = asyncio.create_task(count_turns())
+        tasks = (
+            adapter.cache.set_many({f"{task}:{number}": number for number in range(100)})
+            for task in range(20)
+        )
+        await asyncio.gather(*tasks)
+        counting.cancel()
+        assert len(await adapter.cache.keys()) == 2000
+    assert encoded.total() == 2000
+    assert max(encoded.values()) <= 100
+
+
+@pytest.mark.asyncio
+async def test_who_waits_gets_his_turn_in_order(clock: Clock) -> None:
+    turn = Turn()
+    served: list[int] = []
+
+    async def work(number: int) -> None:
+        if turn.is_used_up(clock()):
+            await turn.wait()
+        served.append(number)
+        clock.now += 2 * _turn.YIELD_AFTER
+
+    await asyncio.gather(*(work(number) for number in range(10)))
+    assert served == list(range(10))
+
+
+def test_a_turn_that_ended_with_its_loop_holds_up_nobody(clock: Clock) -> None:
+    turn = Turn()
+    first = asyncio.new_event_loop()
+
+    def begin() -> None:
+        assert not turn.is_used_up(clock())
+        clock.now += 1
+        first.stop()  # before the turn has ended
+
+    async def go_on() -> None:
+        assert turn.is_used_up(clock())
+        async with asyncio.timeout(10):
+            await turn.wait()
+        assert not turn.is_used_up(clock())
+
+    first.call_soon(begin)
+    first.run_forever()
+    first.close()
+    asyncio.run(go_on())
+
+
+def test_another_loop_does_not_disturb_the_one_that_has_the_turn(clock: Clock) -> None:
+    turn = Turn()
+
+    async def main() -> None:
+        elsewhere = asyncio.create_task(asyncio.to_thread(asyncio.run, turn.wait()))
+        assert not turn.is_used_up(clock())
+        clock.now += 1
+        async with asyncio.timeout(10):
+            await turn.wait()
+            await elsewhere
+
+    asyncio.run(main())
