@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from .result import OtherRatio, OtherRun, Report
 from .summary import Quartiles, ratios
-from .workload import BULK, FAMILIES
+from .workload import WORKLOADS
 
 
 class Pair(NamedTuple):
@@ -51,7 +51,7 @@ def pairs(report: Report, other: OtherRun) -> list[Pair]:
 
 def _ratios(report: Report) -> Iterator[tuple[tuple[str, str, str], Quartiles]]:
     """Each of goscope's backends against its limit, and against what its budgets name."""
-    for workload in [each for family in [*FAMILIES, BULK] for each in family.workloads]:
+    for workload in WORKLOADS:
         found = {each.contender: each for each in report.measured if each.workload == workload.name}
         wanted = [(name, found[name].limit) for name in found if name.startswith("goscope")]
         wanted += [(budget.contender, budget.baseline) for budget in workload.budgets]

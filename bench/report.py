@@ -11,7 +11,7 @@ from .repeat import pairs
 from .result import Measured, Report, Steady
 from .summary import Quartiles, Verdict, quartiles, ratios, verdicts
 from .wait_result import Handover, Turns
-from .workload import BULK, BUN, FAMILIES, GROWTH, SQLITE, Workload
+from .workload import BUN, GROWTH, SQLITE, WORKLOADS
 
 LATE_BUDGETS: Final = {SQLITE: 5.0, BUN: 2.0}
 """Milliseconds that the ticker's 99th percentile may be late."""
@@ -41,13 +41,9 @@ def all_verdicts(report: Report) -> list[Verdict]:
     """Return what came of every budget that is a ratio."""
     return [
         verdict
-        for workload in _all_workloads()
+        for workload in WORKLOADS
         for verdict in verdicts(report.measured, workload.name, workload.budgets)
     ]
-
-
-def _all_workloads() -> list[Workload]:
-    return [workload for family in [*FAMILIES, BULK] for workload in family.workloads]
 
 
 def _head(report: Report) -> str:
@@ -108,7 +104,7 @@ def _import_budget(measured: Sequence[Measured]) -> list[tuple[str, ...]]:
 
 
 def _workloads(report: Report) -> str:
-    names = [workload.name for workload in _all_workloads()]
+    names = [workload.name for workload in WORKLOADS]
     names += [*layers.WORKLOADS, imports.WORKLOAD]
     tables = [table for name in names if (table := _workload(name, report.measured))]
     return "\n\n".join(["## Workloads", "The limit is 1.", *tables]) if tables else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -46,7 +46,7 @@ class Runner:
                 if number < (job.family.most_rounds or self.size.rounds):
                     say(_title(job, number))
                     rounds.append(self._play(job, number))
-                    self._note_missing(rounds)
+                    self._note_missing(rounds[-1])
         for job in jobs:
             if job.folder is None:
                 shutil.rmtree(self._where(job))
@@ -63,9 +63,9 @@ class Runner:
     def _where(self, job: Job) -> Path:
         return job.folder or self.folder / job.family.name.replace(" ", "-")
 
-    def _note_missing(self, played: Iterable[Round]) -> None:
+    def _note_missing(self, played: Round) -> None:
         known = {(each.contender, each.part) for each in self.missing}
-        for missing in (each for one in played for each in one.missing):
+        for missing in played.missing:
             if (missing.contender, missing.part) not in known:
                 known.add((missing.contender, missing.part))
                 say(f"  {missing.contender} takes no part in {missing.part}: {missing.reason}")

@@ -194,6 +194,9 @@ BULK: Final = Family(
         Workload(name="prune of a tenth of all rows", verb="prune", before="expire"),
     ],
 )
+WORKLOADS: Final = [each for family in [*FAMILIES, BULK] for each in family.workloads]
+"""All whose results are ratios."""
+
 GROWTH: Final = Family(
     name="growth",
     contenders=contenders.FILES,

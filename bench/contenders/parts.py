@@ -20,7 +20,7 @@ from goscope_sqlite.providers import (
 from ..contender import Operation
 from ..sql import FAILURE, GET
 from ..value import checkpoint, small
-from .limit import Bare, Limit
+from .limit import Bare, Limit, LimitOfReaders
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class TwoConnections(Limit):
     async def open(self) -> None:
         await super().open()
         self._reader = self._connect()
-        self._reader.execute(f"PRAGMA cache_size = -{16 * 1024}").fetchall()
+        self._reader.execute(f"PRAGMA cache_size = -{LimitOfReaders.cache_kib}").fetchall()
         self._read = self._reader.cursor().execute
 
     async def close(self) -> None:
