@@ -258,3 +258,25 @@ async def test_the_write_ahead_log_stays_small_while_two_processes_write(path: P
             assert await line(other.stdout) == "done"
     # Each process writes 30 MB to it.
     assert max(sizes) < 20 * 1024 * 1024
+
+
+@pytest.mark.asyncio
+async def test_the_write_ahead_log_stays_small_while_another_process_reads(path: Path) -> None:
+    """It reads without a pause, so it holds the lock of a reader nearly all the time."""
+    body = """
+        while await adapter.cache.get("end") is None:
+            await asyncio.gather(*(adapter.cache.get(f"x{n % 50}") for n in range(1000)))
+        print("done")
+"""
+    log = path.with_name(f"{path.name}-wal")
+    sizes: list[int] = []
+    async with SQLiteAdapter(path) as adapter:
+        with child(path, body) as other:
+            for number in range(300):
+                text = f"{number}" + "x" * 3000
+                await asyncio.gather(*(adapter.cache.set(f"x{n}", text) for n in range(50)))
+                sizes.append(log.stat().st_size)
+            await adapter.cache.set("end", 1)
+            assert await line(other.stdout) == "done"
+    # All that is written to it are 60 MB.
+    assert max(sizes) < 20 * 1024 * 1024

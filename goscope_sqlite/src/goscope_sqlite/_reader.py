@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
 
@@ -18,6 +18,7 @@ from goscope.backend import Turn
 from ._connection import open_reader
 from ._database import Row
 from ._errors import is_busy, is_undecodable, translate
+from ._read_lock import ReadLock
 from ._worker import Worker
 
 Reads: TypeAlias = Literal["auto", "loop", "thread"]
@@ -49,8 +50,10 @@ class Reader:
     async def open(self, in_loop: sqlite3.Connection | None = None) -> None:
         """Open the connections; the caller keeps the one it gives for the reads in the loop."""
         await self._worker.run(self._open, in_loop)
+        self._turn.on_end = self._lock.release
 
     async def close(self) -> None:
+        self._lock.close()
         try:
             await self._worker.run(self._close)
         except RuntimeError:  # the interpreter shuts down and has ended that thread already
@@ -61,10 +64,12 @@ class Reader:
         started = perf_counter()
         waited = self._turn.is_used_up(started)
         if waited:
+            self._lock.release()
             await self._turn.wait()
             started = perf_counter()
         if started < self._thread_until:
             return await self._one_in_thread(sql, parameters)
+        self._lock.note_read(started)
         try:
             rows = self._execute(sql, parameters).fetchall()
         except sqlite3.Error as exc:
@@ -108,17 +113,21 @@ class Reader:
         return rows[0] if rows else None
 
     def _open(self, in_loop: sqlite3.Connection | None) -> None:
-        self._in_thread = open_reader(self._path, self._busy_timeout)
-        self._in_thread.text_factory = _text_or_bytes  # too slow for the reads in the loop
-        try:
-            self._in_loop = in_loop or open_reader(self._path, self._busy_timeout)
-        except BaseException:
-            self._in_thread.close()
-            raise
-        # From here on it is used in the loop, where nothing waits for a lock.
-        self._in_loop.execute("PRAGMA busy_timeout = 0").fetchall()
-        self._owns_both = in_loop is None
-        self._execute = self._in_loop.cursor().execute  # one for all: each read drains it
+        with ExitStack() as opened:
+            self._in_thread = opened.enter_context(closing(self._connect()))
+            self._in_thread.text_factory = _text_or_bytes  # too slow for the reads in the loop
+            self._owns_both = in_loop is None
+            self._in_loop = in_loop or opened.enter_context(closing(self._connect()))
+            self._execute = self._in_loop.cursor().execute  # one for all: each read drains it
+            lock = opened.enter_context(closing(self._connect()))
+            self._lock = ReadLock(lock)
+            for connection in (self._in_loop, lock):
+                # From here on it is used in the loop, where nothing waits for a lock.
+                connection.execute("PRAGMA busy_timeout = 0").fetchall()
+            opened.pop_all()
+
+    def _connect(self) -> sqlite3.Connection:
+        return open_reader(self._path, self._busy_timeout)
 
     def _close(self) -> None:
         if self._owns_both:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
+from time import monotonic, sleep
 from typing import Final
 
 from ._connection import WAL_LIMIT
+from ._read_lock import LONGEST
 
 logger: Final = logging.getLogger("goscope_sqlite")
 
 LOOK: Final = 0.02
 PAUSE: Final = 0.05
-PAUSE_WHEN_BLOCKED: Final = 0.5
-"""Seconds between two looks at the size of the log, and between two checkpoints; longer when a
-reader kept one from its end."""
+LONGEST_PAUSE: Final = 0.5
+"""Seconds between two looks at the size of the log, and between two checkpoints: twice as many each
+time a reader kept one from its end."""
+
+PATIENCE: Final = 0.005
+"""Seconds for which a checkpoint waits for readers: what they read has to stay in the log."""
 
 
 class Checkpointer:
@@ -30,10 +34,11 @@ class Checkpointer:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._not_before = 0.0
+        self._pause = PAUSE
 
     def is_due(self) -> bool:
         """Whether the log is longer than SQLite itself leaves it."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._not_before:
             return False
         self._not_before = now + LOOK
@@ -60,17 +65,22 @@ class Checkpointer:
 
         Blocks; belongs into a thread, maybe another one each time.
         """
+        until = monotonic() + PATIENCE
         try:
-            complete = self._checkpoint()
+            while not (complete := self._checkpoint()) and monotonic() < until:
+                sleep(LONGEST)
         except sqlite3.Error as exc:
             self.postpone(exc)
         else:
-            self._not_before = time.monotonic() + (PAUSE if complete else PAUSE_WHEN_BLOCKED)
+            if complete:  # the next commit begins it anew, if nobody reads it any more by then
+                sleep(LONGEST)
+            self._pause = PAUSE if complete else min(2 * self._pause, LONGEST_PAUSE)
+            self._not_before = monotonic() + self._pause
 
     def postpone(self, exc: sqlite3.Error) -> None:
         """Try again later. Nothing is lost but space: the log stays as it is."""
         logger.warning("%s: the write-ahead log could not be moved: %s", self._path, exc)
-        self._not_before = time.monotonic() + PAUSE_WHEN_BLOCKED
+        self._not_before = monotonic() + LONGEST_PAUSE
 
     def close(self) -> None:
         if self._connection is not None:

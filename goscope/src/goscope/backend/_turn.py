@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
@@ -18,9 +19,13 @@ One alone would leave the turn unused if it has a single operation, and waiting 
 
 
 class Turn:
-    """The running turn of the event loop, as seen by operations that run in it."""
+    """The running turn of the event loop, as seen by operations that run in it.
+
+    ``on_end`` is called when it is over, before the next one begins.
+    """
 
     def __init__(self) -> None:
+        self.on_end: Callable[[], None] | None = None
         self._until = 0.0
         self._share = YIELD_AFTER
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -73,3 +78,5 @@ class Turn:
                 if not waiter.done():  # else its task was cancelled
                     waiter.set_result(None)
             self._begin(perf_counter() + self._share)
+        if self.on_end is not None:
+            self.on_end()

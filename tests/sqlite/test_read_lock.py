@@ -1,0 +1,230 @@
+"""The reads of one turn of the loop share a lock, and see each commit all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite._read_lock import LONGEST, READS, REST
+from goscope_sqlite._wal import PATIENCE, Checkpointer
+
+pytestmark = pytest.mark.asyncio
+
+
+class Now:
+    """A clock of seconds that goes when it is told to."""
+
+    seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Now:
+    now = Now()
+    for place in ("goscope_sqlite._reader", "goscope_sqlite._read_lock", "goscope.backend._turn"):
+        monkeypatch.setattr(f"{place}.perf_counter", now)
+    monkeypatch.setattr("goscope_sqlite._wal.monotonic", now)
+    monkeypatch.setattr("goscope_sqlite._wal.sleep", now.sleep)
+    return now
+
+
+@pytest.fixture
+def foreign(path: Path, adapter: SQLiteAdapter) -> Iterator[sqlite3.Connection]:
+    """A connection of another program, which never waits, to the file the adapter has open."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0, check_same_thread=False)
+    yield connection
+    connection.close()
+
+
+def is_read(foreign: sqlite3.Connection) -> bool:
+    """Whether somebody has the lock of a reader: it keeps the log from being cut off."""
+    blocked, _, _ = foreign.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0]
+    return bool(blocked)
+
+
+async def read(adapter: SQLiteAdapter, times: int) -> None:
+    for _ in range(times):
+        await adapter.cache.get("key")
+
+
+async def new_turn(adapter: SQLiteAdapter) -> None:
+    """Let a turn begin, with a log that a reader can keep."""
+    await adapter.cache.increment("key")  # the same bytes again would not get there
+    await asyncio.sleep(0)
+
+
+async def test_some_reads_in_a_turn_take_the_lock_until_it_ends(
+    adapter: SQLiteAdapter, foreign: sqlite3.Connection, now: Now
+) -> None:
+    for _ in range(3):
+        await new_turn(adapter)
+        await read(adapter, READS - 1)
+        assert not is_read(foreign), "it would not be worth it"
+        await new_turn(adapter)
+        await read(adapter, 2 * READS)
+        assert is_read(foreign)
+        await asyncio.sleep(0)
+        assert not is_read(foreign)
+
+
+async def test_what_others_commit_in_the_middle_of_a_turn_is_read(
+    adapter: SQLiteAdapter, foreign: sqlite3.Connection, now: Now
+) -> None:
+    await new_turn(adapter)
+    await read(adapter, READS)
+    for value in range(2, 10):
+        foreign.execute("UPDATE go_goscope_cache SET value = ?", (str(value),))
+        assert await adapter.cache.get("key") == value
+    assert is_read(foreign), "all of that was one turn"
+
+
+async def test_a_turn_that_is_used_up_gives_the_lock_back_at_once(
+    adapter: SQLiteAdapter, foreign: sqlite3.Connection, now: Now
+) -> None:
+    """Those that wait for the next turn may be a thousand, and each takes a while to do so."""
+    await new_turn(adapter)
+    await read(adapter, READS)
+    now.seconds += 0.0006
+    waiting = adapter.cache.get("key").__await__()
+    assert next(waiting) is not None
+    assert not is_read(foreign)
+    waiting.close()
+
+
+async def test_where_other_work_follows_the_reads_the_lock_is_mostly_left_alone(
+    adapter: SQLiteAdapter, foreign: sqlite3.Connection, now: Now
+) -> None:
+    """Else another process would hardly find a moment to begin the log anew."""
+    await new_turn(adapter)
+    await read(adapter, READS)
+    now.seconds += 10 * LONGEST
+    await new_turn(adapter)
+    await read(adapter, READS)
+    assert not is_read(foreign)
+    now.seconds += (REST * 10 + 1) * LONGEST
+    await new_turn(adapter)
+    await read(adapter, READS)
+    assert is_read(foreign)
+
+
+async def test_closing_in_the_middle_of_a_turn_leaves_one_file(path: Path, now: Now) -> None:
+    async with SQLiteAdapter(path) as adapter:
+        await new_turn(adapter)
+        await read(adapter, READS)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+async def test_without_the_lock_reads_go_on(adapter: SQLiteAdapter) -> None:
+    reader = adapter._database._reader
+    assert reader is not None
+    reader._lock._connection.close()
+    await adapter.cache.set("key", 1)
+    for _ in range(3):
+        await read(adapter, READS)
+        assert await adapter.cache.get("key") == 1
+        await asyncio.sleep(0)
+
+
+def begin_to_read(foreign: sqlite3.Connection) -> None:
+    foreign.execute("BEGIN")
+    foreign.execute("SELECT * FROM go_goscope_cache").fetchall()
+
+
+async def move_log(adapter: SQLiteAdapter, path: Path) -> None:
+    checkpointer = Checkpointer(str(path))
+    await adapter._database.submit(lambda _: checkpointer.move())
+    checkpointer.close()
+
+
+def size_of_log(path: Path) -> int:
+    return path.with_name(f"{path.name}-wal").stat().st_size
+
+
+async def grows(adapter: SQLiteAdapter, path: Path) -> bool:
+    """Whether the next commit makes the log longer instead of beginning it anew."""
+    before = size_of_log(path)
+    await adapter.cache.set("key", "other")
+    return size_of_log(path) > before
+
+
+async def test_a_checkpoint_waits_for_who_reads_what_came_before(
+    adapter: SQLiteAdapter,
+    foreign: sqlite3.Connection,
+    path: Path,
+    now: Now,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("goscope_sqlite._wal.sleep", _ending_a_read(foreign, now))
+    await adapter.cache.set("key", 1)
+    begin_to_read(foreign)
+    await adapter.cache.set("key", 2)
+    await move_log(adapter, path)
+    assert not await grows(adapter, path)
+
+
+async def test_a_checkpoint_waits_for_who_keeps_the_log_from_beginning_anew(
+    adapter: SQLiteAdapter,
+    foreign: sqlite3.Connection,
+    path: Path,
+    now: Now,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("goscope_sqlite._wal.sleep", _ending_a_read(foreign, now))
+    await adapter.cache.set("key", 1)
+    begin_to_read(foreign)
+    await move_log(adapter, path)
+    assert not await grows(adapter, path)
+
+
+def _ending_a_read(foreign: sqlite3.Connection, now: Now) -> Callable[[float], None]:
+    def sleep(seconds: float) -> None:
+        now.sleep(seconds)
+        if foreign.in_transaction:
+            foreign.execute("COMMIT")
+
+    return sleep
+
+
+async def test_a_checkpoint_gives_up_on_who_reads_for_long(
+    adapter: SQLiteAdapter, foreign: sqlite3.Connection, path: Path, now: Now
+) -> None:
+    await adapter.cache.set("key", 1)
+    begin_to_read(foreign)
+    await adapter.cache.set("key", 2)
+    began = now()
+    await move_log(adapter, path)
+    assert PATIENCE <= now() - began <= PATIENCE + LONGEST
+    assert await grows(adapter, path)
+    assert await adapter.cache.get("key") == "other"
+
+
+async def test_the_pause_grows_while_checkpoints_are_kept_from_the_end(
+    adapter: SQLiteAdapter, foreign: sqlite3.Connection, path: Path, now: Now
+) -> None:
+    checkpointer = Checkpointer(str(path))
+
+    def move_and_pause(_: sqlite3.Connection) -> int:
+        checkpointer.move()
+        began = now()
+        while not checkpointer.is_due():
+            now.seconds += 0.001
+        return round((now() - began) * 1000)
+
+    await adapter.cache.set("key", 1)
+    begin_to_read(foreign)
+    await adapter.cache.set("key", "x" * 5 * 1024 * 1024)
+    pauses = [await adapter._database.submit(move_and_pause) for _ in range(6)]
+    assert pauses == [100, 200, 400, 500, 500, 500]
+    foreign.execute("COMMIT")
+    assert await adapter._database.submit(move_and_pause) == 50
+    checkpointer.close()
