@@ -31,14 +31,15 @@ _WRITE_SIDE: Final = f"""
 """
 _DROP_SIDE: Final = "DELETE FROM go_goscope_circuit_side WHERE key = ?"
 _RECORD_FAILURE: Final = """
-    INSERT INTO go_goscope_circuit
+    INSERT INTO go_goscope_circuit AS c
         (key, state, failure_count, last_failure_time, last_success_time, updated_at)
-    VALUES (:key, iif(:limit <= 1, 'open', 'closed'), 1, :now, NULL, :now)
+    VALUES (?, iif(? <= 1, 'open', 'closed'), 1, ?, NULL, ?)
     ON CONFLICT (key) DO UPDATE SET
-        state = iif(state = 'half-open' OR failure_count + 1 >= :limit, 'open', state),
-        failure_count = failure_count + 1,
-        last_failure_time = iif(state = 'open' AND last_failure_time IS NULL, NULL, :now),
-        updated_at = :now
+        state = iif(c.state = 'half-open' OR c.failure_count + 1 >= ?, 'open', c.state),
+        failure_count = c.failure_count + 1,
+        last_failure_time =
+            iif(c.state = 'open' AND c.last_failure_time IS NULL, NULL, excluded.updated_at),
+        updated_at = excluded.updated_at
     RETURNING failure_count
 """
 
@@ -74,7 +75,7 @@ class SQLiteCircuitBreakerStateProvider(BaseCircuitBreakerStateProvider):
     async def _record_failure(
         self, key: str, max_failures: int, now: int, fence: Fence | None
     ) -> int:
-        parameters = {"key": key, "limit": max_failures, "now": now}
+        parameters = (key, max_failures, now, now, max_failures)
 
         def record(connection: sqlite3.Connection) -> int:
             check_fence(connection, fence)

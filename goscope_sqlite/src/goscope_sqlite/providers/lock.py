@@ -47,6 +47,13 @@ _READ_RANGE: Final = (
 _NEXT_TOKEN: Final = (
     "UPDATE go_goscope_meta SET value = value + 1 WHERE key = 'token' RETURNING value"
 )
+_NEXT_TOKEN_IF_FREE: Final = """
+    UPDATE go_goscope_meta SET value = value + 1
+    WHERE key = 'token'
+        AND NOT EXISTS (SELECT 1 FROM go_goscope_locks WHERE key = ?)
+        AND NOT EXISTS (SELECT 1 FROM go_goscope_lock_waiters WHERE key = ?)
+    RETURNING value
+"""
 _GRANT: Final = (
     f"INSERT OR REPLACE INTO go_goscope_locks (key, {_COLUMNS}) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -228,13 +235,17 @@ class SQLiteLockProvider(BaseLockProvider):
         in_line, waited = self._line.is_in(key), self._line.has_place(key)
 
         def grant(connection: sqlite3.Connection) -> int | None:
-            row = connection.execute(_LOOK, (*self._line.first_of(key), key)).fetchall()[0]
-            first, lease = _first_and_lease(row)
-            if not (self._line.is_next(first) and (lease is None or lease.is_free(clock))):
-                return None
-            if in_line:
-                self._line.remove(connection, key)
-            token: int = connection.execute(_NEXT_TOKEN).fetchall()[0][0]
+            # One statement where it is free, as it mostly is, and another look where it is not.
+            rows = connection.execute(_NEXT_TOKEN_IF_FREE, (key, key)).fetchall()
+            if not rows:
+                row = connection.execute(_LOOK, (*self._line.first_of(key), key)).fetchall()[0]
+                first, lease = _first_and_lease(row)
+                if not (self._line.is_next(first) and (lease is None or lease.is_free(clock))):
+                    return None
+                if in_line:
+                    self._line.remove(connection, key)
+                rows = connection.execute(_NEXT_TOKEN).fetchall()
+            token: int = rows[0][0]
             me = this_process()
             expires_at = clock.steady_ms() + ttl_ms
             process = (me.host, me.pid, me.namespace, me.started)
