@@ -15,7 +15,7 @@ from .filelock_async import FilelockAsync
 from .goscope_backends import GoscopeMemory, GoscopeSQLite, GoscopeSQLiteBun
 from .langgraph_saver import LanggraphSaver
 from .limit import Limit, LimitOfReaders
-from .parts import ProvidersAlone, SharedTransactions, TwoConnections
+from .parts import ProvidersAlone, SharedTransactions, TwoConnections, WritingThread
 
 CACHES: Final[list[type[Contender]]] = [
     Limit,
@@ -72,7 +72,12 @@ SHARED_LOCKS: Final[list[type[Contender]]] = [
 FILES: Final[list[type[Contender]]] = [Limit, LimitOfReaders, GoscopeSQLite, GoscopeSQLiteBun]
 """Those that can be given a file of many rows."""
 
-PARTS: Final[list[type[Contender]]] = [TwoConnections, SharedTransactions, ProvidersAlone]
+PARTS: Final[list[type[Contender]]] = [
+    TwoConnections,
+    WritingThread,
+    SharedTransactions,
+    ProvidersAlone,
+]
 """What explains the others."""
 
 LOOPS: Final[list[type[Contender]]] = [GoscopeSQLite, GoscopeSQLiteBun, AiosqliteByHand]

@@ -53,7 +53,9 @@ class Bare(Contender):
         self._connection.close()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=30)
+        connection = sqlite3.connect(
+            self.path, isolation_level=None, timeout=30, check_same_thread=False
+        )
         connection.execute("PRAGMA synchronous = NORMAL").fetchall()
         connection.execute(f"PRAGMA cache_size = -{self.cache_kib}").fetchall()
         return connection
@@ -92,11 +94,14 @@ class Limit(Bare):
         rows = self._execute(GET, (key, time.time())).fetchall()
         return self._decode(rows[0][0]) if rows else None
 
-    def set(self, number: int) -> None:
+    def row(self, number: int) -> tuple[str, str, float, int]:
+        """The parameters of `SET`."""
         now = time.time()
         text = self._encode(small(number)).decode()
-        key = f"cache:{self.key(number)}"
-        self._execute(SET, (key, text, now + 3600, int(now))).fetchall()
+        return f"cache:{self.key(number)}", text, now + 3600, int(now)
+
+    def set(self, number: int) -> None:
+        self._execute(SET, self.row(number)).fetchall()
 
     def get_many(self, number: int) -> Any:
         wanted = [f"cache:{self.key(number + more)}" for more in range(MANY)]

@@ -6,7 +6,9 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, Final, NamedTuple, TypeVar
 
 from goscope.backend import StoreContext, SystemClock
 from goscope_sqlite.database import Row
@@ -18,7 +20,7 @@ from goscope_sqlite.providers import (
 )
 
 from ..contender import Operation
-from ..sql import FAILURE, GET
+from ..sql import FAILURE, GET, SET
 from ..value import checkpoint, small
 from .limit import Bare, Limit, LimitOfReaders
 
@@ -82,6 +84,73 @@ class SharedTransactions(Limit):
         elif number % AT_ONCE == 0:
             self._execute("COMMIT")
             self._execute("BEGIN IMMEDIATE")
+
+
+class WritingThread(TwoConnections):
+    """The two connections, the writing one in a thread: what waits is one transaction there."""
+
+    name = "a writing thread"
+    about = "part of goscope sqlite: two connections, the writing one in a thread, in batches"
+    awaits = True
+
+    async def open(self) -> None:
+        await super().open()
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[_Statement] = []
+        self._is_writing = False
+        self._batches: SimpleQueue[list[_Statement] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run)
+        self._thread.start()
+
+    async def close(self) -> None:
+        self._batches.put(None)
+        self._thread.join()
+        await super().close()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {"get": self.read, "set": self.write, "count_failure": self.count}
+
+    async def read(self, number: int) -> Any:
+        return self.get(number)
+
+    async def write(self, number: int) -> None:
+        await self._submit(SET, self.row(number))
+
+    async def count(self, number: int) -> Any:
+        now = time.time_ns() // 1_000_000
+        return (await self._submit(FAILURE, (f"circuit:{self.key(number)}", now)))[0][0]
+
+    def _submit(self, sql: str, parameters: Sequence[Any]) -> asyncio.Future[list[Row]]:
+        done: asyncio.Future[list[Row]] = self._loop.create_future()
+        self._waiting.append(_Statement(sql, parameters, done))
+        if not self._is_writing:
+            self._is_writing = True
+            self._loop.call_soon(self._send)  # what is submitted in this turn goes with it
+        return done
+
+    def _send(self) -> None:
+        self._is_writing = bool(self._waiting)
+        if self._waiting:
+            batch, self._waiting = self._waiting, []
+            self._batches.put(batch)
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            self._execute("BEGIN IMMEDIATE")
+            found = [self._execute(each.sql, each.parameters).fetchall() for each in batch]
+            self._execute("COMMIT")
+            self._loop.call_soon_threadsafe(self._back, batch, found)
+
+    def _back(self, batch: list[_Statement], found: list[list[Row]]) -> None:
+        for each, rows in zip(batch, found, strict=True):
+            each.done.set_result(rows)
+        self._send()
+
+
+class _Statement(NamedTuple):
+    sql: str
+    parameters: Sequence[Any]
+    done: asyncio.Future[list[Row]]
 
 
 class ProvidersAlone(Bare):

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,9 @@ import pytest
 import pytest_asyncio
 
 from goscope.errors import BackendBusy, BackendUnavailable, CorruptValue, ScopeNotOpen
+from goscope.providers import Checkpoint
 from goscope_bun_compat import BunSQLiteAdapter, Database
+from goscope_bun_compat._in_loop import InLoopDatabase
 
 pytestmark = pytest.mark.asyncio
 
@@ -196,6 +198,35 @@ async def test_only_a_write_of_many_rows_leaves_the_loop(adapter: BunSQLiteAdapt
     assert await adapter._database.submit(where) == here
     assert await adapter._database.submit(where, rows=1000) != here
     assert await adapter._database.submit(where) == here
+
+
+async def traced(connection: sqlite3.Connection, awaitable: Awaitable[object]) -> set[str]:
+    """The threads in which the connection runs statements meanwhile."""
+    threads: set[str] = set()
+    connection.set_trace_callback(lambda _: threads.add(threading.current_thread().name))
+    await awaitable
+    connection.set_trace_callback(None)
+    return threads
+
+
+@pytest.mark.parametrize(("length", "leaves"), [(1_000, False), (200_000, True)])
+async def test_a_long_value_counts_for_many_rows(
+    adapter: BunSQLiteAdapter, length: int, leaves: bool
+) -> None:
+    database = adapter._database
+    assert isinstance(database, InLoopDatabase)
+    assert database._writer is not None
+    value = "x" * length
+    writes = (
+        adapter.cache.set("key", value),
+        adapter.checkpoint.save(
+            Checkpoint(id="id", task_id="task", sequence=1, timestamp=1, data=value)
+        ),
+        adapter.idempotency.set("key", value),
+    )
+    for write in writes:
+        threads = await traced(database._writer, write)
+        assert (threads != {threading.current_thread().name}) == leaves
 
 
 async def test_nobody_sees_half_of_a_write_that_runs_in_the_thread(

@@ -75,6 +75,77 @@ async def test_who_waits_gets_his_turn_in_order(clock: Clock) -> None:
     assert served == list(range(10))
 
 
+async def lengths_of_turns(clock: Clock, turn: Turn, seconds: float) -> list[float]:
+    """How long turns get that 20 share who take so long each time, after what they waited for."""
+    lengths: list[float] = []
+
+    async def work() -> None:
+        for _ in range(20):
+            if turn.is_used_up(clock()):
+                await turn.wait()
+            clock.now += seconds
+
+    async def watch() -> None:
+        while True:
+            began = clock.now
+            await asyncio.sleep(0)
+            lengths.append(clock.now - began)
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*(work() for _ in range(20)))
+    watching.cancel()
+    return lengths
+
+
+@pytest.mark.asyncio
+async def test_fewer_get_a_turn_the_more_each_does_with_it(clock: Clock) -> None:
+    turn = Turn()
+    few = await lengths_of_turns(clock, turn, 0.0001)
+    assert max(few[len(few) // 2 :]) <= 2 * _turn.YIELD_AFTER
+    one = await lengths_of_turns(clock, turn, 0.002)
+    assert sorted(one)[len(one) // 2] <= 0.003
+    many = await lengths_of_turns(clock, turn, 0.00001)
+    assert max(many[len(many) // 2 :]) <= 1.5 * _turn.YIELD_AFTER
+
+
+async def turns_to_serve(clock: Clock, turn: Turn, waiting: int, others: float) -> int:
+    """How many turns it takes until so many had theirs, who do little with it.
+
+    ``others`` are the seconds that other work takes in each.
+    """
+    turns = 0
+
+    async def watch() -> None:
+        nonlocal turns
+        while True:
+            clock.now += others
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def work() -> None:
+        if not turn.is_used_up(clock()):
+            clock.now += 1  # the first one uses it up
+        else:
+            await turn.wait()
+
+    watching = asyncio.create_task(watch())
+    await asyncio.gather(*(work() for _ in range(waiting)))
+    watching.cancel()
+    return turns
+
+
+@pytest.mark.asyncio
+async def test_who_took_long_once_does_not_hold_up_others_for_good(clock: Clock) -> None:
+    turn = Turn()
+    await lengths_of_turns(clock, turn, 0.002)
+    assert await turns_to_serve(clock, turn, 80, 0) < 40
+
+
+@pytest.mark.asyncio
+async def test_other_work_does_not_hold_up_those_who_wait(clock: Clock) -> None:
+    assert await turns_to_serve(clock, Turn(), 80, 0.002) < 28
+
+
 def test_a_turn_that_ended_with_its_loop_holds_up_nobody(clock: Clock) -> None:
     turn = Turn()
     first = asyncio.new_event_loop()

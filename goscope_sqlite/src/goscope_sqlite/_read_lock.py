@@ -42,6 +42,11 @@ class ReadLock:
                 self._cursor.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
                 self._held_since = now
 
+    def note_wait(self, now: float) -> None:
+        """Give the lock back if so many reads begin to wait in this turn that it gets long."""
+        if self._held_since and now - self._held_since > LONGEST / 2:
+            self.release()
+
     def release(self) -> None:
         """Give the lock back, at the end of the turn."""
         self._reads = 0

@@ -62,9 +62,8 @@ class Reader:
 
     async def one(self, sql: str, parameters: Sequence[Any]) -> Row | None:
         started = perf_counter()
-        waited = self._turn.is_used_up(started)
-        if waited:
-            self._lock.release()
+        if self._turn.is_used_up(started):
+            self._lock.note_wait(started)
             await self._turn.wait()
             started = perf_counter()
         if started < self._thread_until:
@@ -77,10 +76,7 @@ class Reader:
             if is_busy(exc) or is_undecodable(exc):
                 return await self._one_in_thread(sql, parameters)
             raise translate(exc, self._path) from exc
-        taken = perf_counter() - started
-        if waited:
-            self._turn.took(taken)
-        slow = taken > self._slow_after
+        slow = perf_counter() - started > self._slow_after
         if slow or self._slow_reads:
             self._remember(slow)
         return rows[0] if rows else None

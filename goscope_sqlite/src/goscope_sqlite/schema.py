@@ -16,6 +16,9 @@ from goscope.errors import SchemaMismatch
 
 VERSION: Final = 1
 
+PAGE: Final = 4096
+"""Bytes of a page, unless the file's creator wanted others."""
+
 _NOW: Final = "DEFAULT (CAST(strftime('%s', 'now') AS INTEGER))"
 
 _TABLES: Final = {
@@ -155,6 +158,11 @@ def digest(text: object) -> str:
     """What a side row remembers of the text it belongs to."""
     data = str(text).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def rows_of(text: str) -> int:
+    """How many rows a text counts for when it is written: a long one takes the time of several."""
+    return 1 + len(text) // PAGE
 
 
 def upper_bound(start: str) -> str:

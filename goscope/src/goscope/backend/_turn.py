@@ -8,8 +8,9 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-YIELD_AFTER: Final = 0.0005
-"""Seconds of work in one turn of the loop: an ``await`` that never suspends never yields."""
+YIELD_AFTER: Final = 0.0003
+"""Seconds of work in one turn of the loop: an ``await`` that never suspends never yields. So few,
+since a timer of asyncio is up to three turns late."""
 
 WOKEN: Final = 8
 """How many of those that wait get their turn at once, each with a share of the time.
@@ -29,7 +30,8 @@ class Turn:
         self._until = 0.0
         self._share = YIELD_AFTER
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._usual = YIELD_AFTER  # seconds of one operation, until some were measured
+        self._usual = YIELD_AFTER  # seconds one that waited takes with all it goes on to do
+        self._resumed = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def is_used_up(self, now: float) -> bool:
@@ -50,11 +52,11 @@ class Turn:
         waiter = loop.create_future()
         self._waiting.append(waiter)
         await waiter
-        self._until = perf_counter() + self._share
-
-    def took(self, seconds: float) -> None:
-        """Take note of how long an operation took that had to wait."""
-        self._usual += (seconds - self._usual) / 8
+        now = perf_counter()
+        if self._resumed:  # so long after the one that was woken before this one
+            self._usual += (now - self._resumed - self._usual) / 8
+        self._resumed = now
+        self._until = now + self._share
 
     async def _wait_elsewhere(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin anew in this loop if the other one was closed in the middle of a turn."""
@@ -69,9 +71,11 @@ class Turn:
         self._loop.call_soon(self._end)
 
     def _end(self) -> None:
-        self._until = 0.0
+        self._until = self._resumed = 0.0
         if self._waiting:
             woken = min(len(self._waiting), WOKEN, 1 + int(YIELD_AFTER / self._usual))
+            if woken == 1:  # then nobody tells, and it may be less by now
+                self._usual *= 7 / 8
             self._share = YIELD_AFTER / woken
             for _ in range(woken):
                 waiter = self._waiting.popleft()

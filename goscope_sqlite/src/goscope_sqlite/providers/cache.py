@@ -18,7 +18,7 @@ from goscope.backend import (
 )
 
 from .._database import Database, Row
-from ..schema import digest, from_seconds, seconds, upper_bound
+from ..schema import digest, from_seconds, rows_of, seconds, upper_bound
 from .lock import check_fence
 
 CHUNK: Final = 100
@@ -113,7 +113,8 @@ class SQLiteCacheProvider(BaseCacheProvider):
             for key, entry in entries.items():
                 _write(connection, key, entry, now)
 
-        await self._database.submit(store, rows=len(entries))
+        rows = sum(rows_of(entry.text) for entry in entries.values())
+        await self._database.submit(store, rows=rows)
 
     async def _update(
         self,

@@ -10,6 +10,7 @@ from goscope.backend import BaseCheckpointProvider, Fence, StoreContext, StoredC
 from goscope.errors import CheckpointConflict
 
 from .._database import Database, Row
+from ..schema import rows_of
 from .lock import check_fence
 
 MANY: Final = 100
@@ -63,7 +64,7 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
             if not appended:
                 self._replace(connection, row)
 
-        await self._database.submit(save)
+        await self._database.submit(save, rows=rows_of(row.text))
 
     async def _load(self, checkpoint_id: str) -> StoredCheckpoint | None:
         return _decode(await self._database.read_one(_LOAD, (checkpoint_id,)))

@@ -9,7 +9,7 @@ from typing import Final
 from goscope.backend import BaseIdempotencyProvider, Fence, StoreContext, StoredResult, Waiters
 
 from .._database import Database
-from ..schema import digest, from_seconds, seconds
+from ..schema import digest, from_seconds, rows_of, seconds
 from .lock import check_fence, end_lease
 
 _READ: Final = """
@@ -64,7 +64,7 @@ class SQLiteIdempotencyProvider(BaseIdempotencyProvider):
             if fence is not None and ends_lease:
                 end_lease(connection, fence.stored_key, fence.token)
 
-        await self._database.submit(store)
+        await self._database.submit(store, rows=rows_of(row.text))
         if fence is not None and ends_lease:
             self._lease_waiters.notify(fence.stored_key)
 
