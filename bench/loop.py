@@ -15,13 +15,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
+import msgspec
+
 from .contender import Contender, Operation
 from .contenders import LOOPS
 from .contenders.goscope_backends import GoscopeFile
 from .mix import with_mix
 from .progress import say
 from .result import Lateness
-from .rows import expire, revive
+from .rows import expire, provide, revive
 from .size import Size
 from .summary import percentile
 from .ticker import Ticker
@@ -42,6 +44,9 @@ VERBS: Final = (
     "shared_lock",
     "some_keys",
 )
+WARM: Final = "warm"
+"""Where the files are that are read so often that all their pages are in memory."""
+
 FREE: Final = 0.05
 """Seconds for which the foreign process gives the write lock back."""
 
@@ -51,13 +56,15 @@ async def watch_loop(folder: Path, size: Size) -> list[Lateness]:
 
     Changes the files: entries expire.
     """
+    await provide(folder / WARM, LOOPS, size.keys)
     gc.collect()
     gc.freeze()  # else collecting the garbage walks through all that the peers have loaded
     found = [await _idle(size.loop_seconds)]
     for kind in LOOPS:
         say(f"event loop: {kind.name}")
         revive(kind(folder, size.many_rows).path, size.many_rows)
-        found += await _every_verb(kind, folder, size)
+        found += await _every_verb(kind(folder, size.many_rows), size)
+        found += await _every_verb(kind(folder / WARM, size.keys), size, warm=True)
         found.append(await _cold(kind, folder, size))
         found.append(await _foreign_writer(kind, folder, size))
         found.append(await _checkpoints(kind, folder, size))
@@ -72,14 +79,20 @@ async def _idle(seconds: float) -> Lateness:
     return _lateness("idle", "nobody", ticker, [])
 
 
-async def _every_verb(kind: type[Contender], folder: Path, size: Size) -> list[Lateness]:
-    async with _opened(kind(folder, size.many_rows)) as contender:
+async def _every_verb(contender: Contender, size: Size, *, warm: bool = False) -> list[Lateness]:
+    async with _opened(contender):
         operations = with_mix(contender)
-        return [
+        found = [
             await _watch(verb, contender, operations[verb], size.loop_seconds)
             for verb in VERBS
             if verb in operations
         ]
+    if not warm:
+        return found
+    return [
+        msgspec.structs.replace(late, situation=f"{late.situation}, {WARM}", is_warm=True)
+        for late in found
+    ]
 
 
 async def _cold(kind: type[Contender], folder: Path, size: Size) -> Lateness:

@@ -29,7 +29,10 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lateness(msgspec.Struct, frozen=True, kw_only=True):
-    """How late a ticker of 1 ms was in a situation, and what the calls took; milliseconds."""
+    """How late a ticker of 1 ms was in a situation, and what the calls took; milliseconds.
+
+    ``is_warm`` if all that was read was in memory.
+    """
 
     situation: str
     contender: str
@@ -41,6 +44,7 @@ class Lateness(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     call_p50: float
     call_p99: float
+    is_warm: bool = False
 
 
 class BusyLoop(msgspec.Struct, frozen=True, kw_only=True):

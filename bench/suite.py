@@ -19,7 +19,7 @@ from .contest import contest
 from .footprint import footprints
 from .imports import imports
 from .layers import layers
-from .loop import watch_loop
+from .loop import WARM, watch_loop
 from .result import Report
 from .rows import provide
 from .runner import Job, Runner
@@ -101,7 +101,7 @@ def _on_many_rows(runner: Runner, report: Report, parts: Sequence[str]) -> None:
     for rows in size.growth if GROWTH.name in wanted else size.growth[-1:] if wanted else ():
         folder = runner.folder / f"{rows}-rows"
         contenders: list[type[Contender]] = list(dict.fromkeys([*FILES, *LOOPS]))
-        folder.mkdir(parents=True)
+        (folder / WARM).mkdir(parents=True)
         asyncio.run(provide(folder, contenders, rows))
         if GROWTH.name in wanted:
             report.growth += runner.run([Job(GROWTH, rows, folder, rows)])

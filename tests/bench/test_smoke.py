@@ -97,6 +97,7 @@ def test_the_loop_is_watched(report: Report) -> None:
     situations = {late.situation for late in report.lateness if late.contender == "goscope sqlite"}
     assert {"get", "set", "mix", "get, pages on disk", "get, the sweeper at work"} <= situations
     assert "mix, another process holds the write lock" in situations
+    assert "mix, warm" in situations
     assert {busy.slice_ms for busy in report.busy} == {0.1, 1.0, 4.0, 10.0}
 
 
