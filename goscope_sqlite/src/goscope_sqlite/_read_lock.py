@@ -1,8 +1,8 @@
 """One lock for the reads of one turn of the event loop.
 
 Each read of a file in WAL mode takes a lock, so that the log it reads stays, and gives it back: two
-calls of the kernel, a quarter of what a point read costs. The kernel counts the connections of a
-process as one, so while one of them holds the lock the others need not ask for it. Their reads
+calls of the kernel, a quarter of what a point read costs. The connections of a process share it:
+while one of them holds the lock, SQLite does not ask the kernel for another one. The others' reads
 begin with the latest commit as ever, and take a lock of their own if one has come meanwhile.
 """
 
