@@ -51,7 +51,8 @@ class ReadLock:
         """Give the lock back, at the end of the turn."""
         self._reads = 0
         if self._held_since:
-            self._cursor.fetchall()
+            with suppress(sqlite3.Error):  # also then it holds nothing any more
+                self._cursor.fetchall()
             now = perf_counter()
             held = now - self._held_since
             if held > LONGEST:
