@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -161,42 +161,29 @@ async def grows(adapter: SQLiteAdapter, path: Path) -> bool:
     return size_of_log(path) > before
 
 
-async def test_a_checkpoint_waits_for_who_reads_what_came_before(
+@pytest.mark.parametrize("reads_the_latest", [False, True])
+async def test_a_checkpoint_waits_for_who_reads_the_log(
     adapter: SQLiteAdapter,
     foreign: sqlite3.Connection,
     path: Path,
     now: Now,
     monkeypatch: pytest.MonkeyPatch,
+    reads_the_latest: bool,
 ) -> None:
-    monkeypatch.setattr("goscope_sqlite._wal.sleep", _ending_a_read(foreign, now))
-    await adapter.cache.set("key", 1)
-    begin_to_read(foreign)
-    await adapter.cache.set("key", 2)
-    await move_log(adapter, path)
-    assert not await grows(adapter, path)
+    """Who reads what came before keeps it from its end, anyone else the log from its beginning."""
 
-
-async def test_a_checkpoint_waits_for_who_keeps_the_log_from_beginning_anew(
-    adapter: SQLiteAdapter,
-    foreign: sqlite3.Connection,
-    path: Path,
-    now: Now,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("goscope_sqlite._wal.sleep", _ending_a_read(foreign, now))
-    await adapter.cache.set("key", 1)
-    begin_to_read(foreign)
-    await move_log(adapter, path)
-    assert not await grows(adapter, path)
-
-
-def _ending_a_read(foreign: sqlite3.Connection, now: Now) -> Callable[[float], None]:
-    def sleep(seconds: float) -> None:
+    def end_the_read(seconds: float) -> None:
         now.sleep(seconds)
         if foreign.in_transaction:
             foreign.execute("COMMIT")
 
-    return sleep
+    monkeypatch.setattr("goscope_sqlite._wal.sleep", end_the_read)
+    await adapter.cache.set("key", 1)
+    begin_to_read(foreign)
+    if not reads_the_latest:
+        await adapter.cache.set("key", 2)
+    await move_log(adapter, path)
+    assert not await grows(adapter, path)
 
 
 async def test_a_checkpoint_gives_up_on_who_reads_for_long(
