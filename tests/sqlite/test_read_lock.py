@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite._connection import WAL_LIMIT
 from goscope_sqlite._read_lock import LONGEST, READS, REST
 from goscope_sqlite._wal import PATIENCE, Checkpointer
 
@@ -186,15 +187,25 @@ async def test_a_checkpoint_waits_for_who_reads_the_log(
     assert not await grows(adapter, path)
 
 
+@pytest.mark.parametrize("length", [1, 9 * 1024 * 1024])
 async def test_a_checkpoint_gives_up_on_who_reads_for_long(
-    adapter: SQLiteAdapter, foreign: sqlite3.Connection, path: Path, now: Now
+    adapter: SQLiteAdapter, foreign: sqlite3.Connection, path: Path, now: Now, length: int
 ) -> None:
+    """It waits for twice as long when the log is twice as long as it should be."""
+    checkpointer = Checkpointer(str(path))
+
+    def seconds_to_move(_: sqlite3.Connection) -> float:
+        began = now()
+        checkpointer.move()
+        return now() - began
+
     await adapter.cache.set("key", 1)
     begin_to_read(foreign)
-    await adapter.cache.set("key", 2)
-    began = now()
-    await move_log(adapter, path)
-    assert PATIENCE <= now() - began <= PATIENCE + LONGEST
+    await adapter.cache.set("key", "x" * length)
+    taken = await adapter._database.submit(seconds_to_move)
+    checkpointer.close()
+    patience = PATIENCE * max(size_of_log(path) / WAL_LIMIT, 1)
+    assert patience <= taken <= patience + LONGEST
     assert await grows(adapter, path)
     assert await adapter.cache.get("key") == "other"
 

@@ -20,7 +20,8 @@ LONGEST_PAUSE: Final = 0.5
 time a reader kept one from its end."""
 
 PATIENCE: Final = 0.005
-"""Seconds for which a checkpoint waits for readers: what they read has to stay in the log."""
+"""Seconds for which a checkpoint waits for readers, since what they read has to stay in the log;
+twice as many when that is twice as long as it should be, and so on."""
 
 
 class Checkpointer:
@@ -42,11 +43,7 @@ class Checkpointer:
         if now < self._not_before:
             return False
         self._not_before = now + LOOK
-        try:
-            # Only asked for its size: closing a file of SQLite's own would drop SQLite's locks.
-            return os.stat(f"{self._path}-wal").st_size > WAL_LIMIT
-        except FileNotFoundError:
-            return False
+        return self._length() > 1
 
     def run(self, writer: sqlite3.Connection) -> None:
         """Take the write lock, `move`, and give it back. Blocks; belongs into a thread."""
@@ -65,7 +62,8 @@ class Checkpointer:
 
         Blocks; belongs into a thread, maybe another one each time.
         """
-        until = monotonic() + PATIENCE
+        longer = max(self._length(), 1.0)
+        until = monotonic() + PATIENCE * longer
         try:
             while not (complete := self._checkpoint()) and monotonic() < until:
                 sleep(LONGEST)
@@ -73,7 +71,7 @@ class Checkpointer:
             self.postpone(exc)
         else:
             if complete:  # the next commit begins it anew, if nobody reads it any more by then
-                sleep(LONGEST)
+                sleep(LONGEST * longer)
             self._pause = PAUSE if complete else min(2 * self._pause, LONGEST_PAUSE)
             self._not_before = monotonic() + self._pause
 
@@ -86,6 +84,14 @@ class Checkpointer:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _length(self) -> float:
+        """How long the log is, in times of its limit."""
+        try:
+            # Only asked for its size: closing a file of SQLite's own would drop SQLite's locks.
+            return os.stat(f"{self._path}-wal").st_size / WAL_LIMIT
+        except FileNotFoundError:
+            return 0.0
 
     def _checkpoint(self) -> bool:
         """Whether all of the log was moved."""
