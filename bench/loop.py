@@ -15,8 +15,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-import msgspec
-
 from .contender import Contender, Operation
 from .contenders import LOOPS
 from .contenders.goscope_backends import GoscopeFile
@@ -64,7 +62,7 @@ async def watch_loop(folder: Path, size: Size) -> list[Lateness]:
         say(f"event loop: {kind.name}")
         revive(kind(folder, size.many_rows).path, size.many_rows)
         found += await _every_verb(kind(folder, size.many_rows), size)
-        found += await _every_verb(kind(folder / WARM, size.keys), size, warm=True)
+        found += await _every_verb(kind(folder / WARM, size.keys), size, f", {WARM}")
         found.append(await _cold(kind, folder, size))
         found.append(await _foreign_writer(kind, folder, size))
         found.append(await _checkpoints(kind, folder, size))
@@ -79,20 +77,14 @@ async def _idle(seconds: float) -> Lateness:
     return _lateness("idle", "nobody", ticker, [])
 
 
-async def _every_verb(contender: Contender, size: Size, *, warm: bool = False) -> list[Lateness]:
+async def _every_verb(contender: Contender, size: Size, where: str = "") -> list[Lateness]:
     async with _opened(contender):
         operations = with_mix(contender)
-        found = [
-            await _watch(verb, contender, operations[verb], size.loop_seconds)
+        return [
+            await _watch(f"{verb}{where}", contender, operations[verb], size.loop_seconds)
             for verb in VERBS
             if verb in operations
         ]
-    if not warm:
-        return found
-    return [
-        msgspec.structs.replace(late, situation=f"{late.situation}, {WARM}", is_warm=True)
-        for late in found
-    ]
 
 
 async def _cold(kind: type[Contender], folder: Path, size: Size) -> Lateness:

@@ -14,8 +14,7 @@ from .wait_result import Handover, Turns
 from .workload import BUN, GROWTH, SQLITE, WORKLOADS
 
 LATE_BUDGETS: Final = {SQLITE: 5.0, BUN: 2.0}
-"""Milliseconds that the ticker's 99th percentile may be late: for the one under any load, for the
-other while all it reads is in memory."""
+"""Milliseconds that the ticker's 99th percentile may be late."""
 
 
 def render(report: Report) -> str:
@@ -81,7 +80,7 @@ def _budgets(report: Report) -> str:
             "kept" if late.p99 <= LATE_BUDGETS[late.contender] else "**missed**",
         )
         for late in report.lateness
-        if late.contender == SQLITE or (late.contender == BUN and late.is_warm)
+        if late.contender in LATE_BUDGETS
     ]
     rows += _import_budget(report.measured)
     return _section(

@@ -29,10 +29,7 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lateness(msgspec.Struct, frozen=True, kw_only=True):
-    """How late a ticker of 1 ms was in a situation, and what the calls took; milliseconds.
-
-    ``is_warm`` if all that was read was in memory.
-    """
+    """How late a ticker of 1 ms was in a situation, and what the calls took; milliseconds."""
 
     situation: str
     contender: str
@@ -44,7 +41,6 @@ class Lateness(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     call_p50: float
     call_p99: float
-    is_warm: bool = False
 
 
 class BusyLoop(msgspec.Struct, frozen=True, kw_only=True):
