@@ -14,14 +14,14 @@ from ._read_lock import LONGEST
 logger: Final = logging.getLogger("goscope_sqlite")
 
 LOOK: Final = 0.02
-PAUSE: Final = 0.05
-LONGEST_PAUSE: Final = 0.5
-"""Seconds between two looks at the size of the log, and between two checkpoints: twice as many each
-time a reader kept one from its end."""
+PAUSE: Final = 0.5
+"""Seconds between two looks at the size of the log, and between two checkpoints unless it has grown
+by another `WAL_LIMIT` before."""
 
 PATIENCE: Final = 0.005
+MOST: Final = 10
 """Seconds for which a checkpoint waits for readers, since what they read has to stay in the log;
-twice as many when that is twice as long as it should be, and so on."""
+twice as many when that is twice as long as it should be, and so many times as long at most."""
 
 
 class Checkpointer:
@@ -34,16 +34,20 @@ class Checkpointer:
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._not_before = 0.0
-        self._pause = PAUSE
+        self._next_look = self._next_try = 0.0
+        self._tried = 0.0  # how long the log was then
+        self._moved = 0  # pages of it are in the file
 
     def is_due(self) -> bool:
-        """Whether the log is longer than SQLite itself leaves it."""
+        """Whether the log is longer than SQLite itself leaves it, and worth another try."""
         now = monotonic()
-        if now < self._not_before:
+        if now < self._next_look:
             return False
-        self._not_before = now + LOOK
-        return self._length() > 1
+        self._next_look = now + LOOK
+        length = self._length()
+        if length <= 1:  # it began anew
+            self._tried = 0.0
+        return length > 1 and (length >= self._tried + 1 or now >= self._next_try)
 
     def run(self, writer: sqlite3.Connection) -> None:
         """Take the write lock, `move`, and give it back. Blocks; belongs into a thread."""
@@ -62,23 +66,27 @@ class Checkpointer:
 
         Blocks; belongs into a thread, maybe another one each time.
         """
-        longer = max(self._length(), 1.0)
+        self._tried = self._length()
+        longer = min(max(self._tried, 1), MOST)
         until = monotonic() + PATIENCE * longer
+        before = self._moved
         try:
-            while not (complete := self._checkpoint()) and monotonic() < until:
+            # Whoever keeps it from moving a single page has read for long, and may go on.
+            while not (complete := self._checkpoint()) and before != self._moved:
+                if monotonic() >= until:
+                    break
                 sleep(LONGEST)
         except sqlite3.Error as exc:
             self.postpone(exc)
-        else:
-            if complete:  # the next commit begins it anew, if nobody reads it any more by then
-                sleep(LONGEST * longer)
-            self._pause = PAUSE if complete else min(2 * self._pause, LONGEST_PAUSE)
-            self._not_before = monotonic() + self._pause
+            return
+        if complete:  # the next commit begins it anew, if nobody reads it any more by then
+            sleep(LONGEST * longer)
+        self._next_try = monotonic() + PAUSE
 
     def postpone(self, exc: sqlite3.Error) -> None:
         """Try again later. Nothing is lost but space: the log stays as it is."""
         logger.warning("%s: the write-ahead log could not be moved: %s", self._path, exc)
-        self._not_before = monotonic() + LONGEST_PAUSE
+        self._next_look = monotonic() + PAUSE
 
     def close(self) -> None:
         if self._connection is not None:
@@ -100,5 +108,5 @@ class Checkpointer:
                 self._path, timeout=0, isolation_level=None, check_same_thread=False
             )
         passive = "PRAGMA wal_checkpoint(PASSIVE)"
-        blocked, length, moved = self._connection.execute(passive).fetchall()[0]
-        return not blocked and length == moved
+        blocked, length, self._moved = self._connection.execute(passive).fetchall()[0]
+        return bool(not blocked and length == self._moved)
