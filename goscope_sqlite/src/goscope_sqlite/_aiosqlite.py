@@ -6,10 +6,12 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Generator
 from functools import partial
+from time import perf_counter
 from typing import Any, Final, TypeAlias, cast
 
 import aiosqlite
 
+from goscope.backend import Turn
 from goscope.errors import BackendUnavailable
 
 from ._base_database import BaseDatabase
@@ -23,6 +25,11 @@ from ._reader import Reader, Reads
 MAX_ROWS: Final = 512
 MAX_SECONDS: Final = 0.02
 """The most rows of one batch, and the seconds of work after which it is committed."""
+GATHER_FROM: Final = 4
+GATHER_TO: Final = 64
+GATHER_SECONDS: Final = 0.008
+"""After a batch of so many writes, how many the next one waits for while others wait to read, and
+for how long at most."""
 
 
 Job: TypeAlias = Callable[[sqlite3.Connection], object]
@@ -49,7 +56,9 @@ class AiosqliteDatabase(BaseDatabase):
     def _reset(self) -> None:
         super()._reset()
         self._writer: aiosqlite.Connection | None = None
-        self._is_crowded = False
+        self._turn = Turn()
+        self._last_size = 0
+        self._gather_until = 0.0
 
     def _new_queue(self) -> WriteQueue:
         return WriteQueue(MAX_ROWS, MAX_SECONDS)
@@ -59,7 +68,8 @@ class AiosqliteDatabase(BaseDatabase):
         with self._lender.watching():
             store_id = await self._open_writer()
         if self._path != MEMORY:
-            await self._open_reader(Reader(self._path, self._reads, self._settings.busy_timeout))
+            reader = Reader(self._path, self._reads, self._settings.busy_timeout, self._turn)
+            await self._open_reader(reader)
         return store_id
 
     async def _open_writer(self) -> str:
@@ -91,7 +101,7 @@ class AiosqliteDatabase(BaseDatabase):
 
     def _start_draining(self, loop: asyncio.AbstractEventLoop) -> None:
         self._draining = loop.create_future()
-        if self._is_crowded:  # then others submit in this turn too, and share the commit
+        if self._last_size > 1:  # then others submit in this turn too, and share the commit
             loop.call_soon(self._drain)
         else:
             self._drain()
@@ -102,6 +112,26 @@ class AiosqliteDatabase(BaseDatabase):
         From callback to callback, without a task: each turn of the loop between a write and its
         caller gives the interpreter away once more, and waits until it comes back.
         """
+        self._gather_until = perf_counter() + GATHER_SECONDS
+        self._gather()
+
+    def _gather(self) -> None:
+        """Send the next batch, but not before those who wait to read: many will write after it.
+
+        A batch makes the loop and the thread compete for the interpreter, whether it is large or
+        small, and each commit empties the cache of the connection that reads.
+        """
+        if (
+            self._last_size >= GATHER_FROM
+            and self._turn.is_waited_for
+            and len(self._queue) < GATHER_TO
+            and perf_counter() < self._gather_until
+        ):
+            asyncio.get_running_loop().call_soon(self._gather)
+        else:
+            self._send()
+
+    def _send(self) -> None:
         if batch := self._queue.next_batch():
             self._run(batch.run, partial(self._after_batch, batch))
         elif self._draining is not None:
@@ -113,7 +143,7 @@ class AiosqliteDatabase(BaseDatabase):
             batch.fail(_stopped(self._name, failure))
         if batch.blocked is not None:
             batch.fail(batch.blocked)  # the connection itself has waited
-        self._is_crowded = batch.size > 1
+        self._last_size = batch.size
         self._resolve(batch)
         if self._checkpointer is not None and self._checkpointer.is_due():
             self._run(self._checkpointer.run, self._after_checkpoint)

@@ -36,16 +36,14 @@ class Reader:
     ``turn`` is that of the loop, shared with whatever else runs SQL in it.
     """
 
-    def __init__(
-        self, path: str, reads: Reads, busy_timeout: float, turn: Turn | None = None
-    ) -> None:
+    def __init__(self, path: str, reads: Reads, busy_timeout: float, turn: Turn) -> None:
         self._worker = Worker("goscope-sqlite-reader")
         self._path = path
         self._busy_timeout = busy_timeout
         self._slow_after = SLOW if reads == "auto" else math.inf
         self._thread_until = math.inf if reads == "thread" else 0.0
         self._slow_reads = 0  # one bit for each of the last reads
-        self._turn = turn or Turn()
+        self._turn = turn
 
     async def open(self, in_loop: sqlite3.Connection | None = None) -> None:
         """Open the connections; the caller keeps the one it gives for the reads in the loop."""

@@ -43,6 +43,11 @@ class Turn:
             self._begin(now + YIELD_AFTER)
         return now > self._until
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether there is more to do than fits into this turn."""
+        return bool(self._waiting)
+
     async def wait(self) -> None:
         """Return in a later turn: first come, first served, and not too many in the same one."""
         loop = asyncio.get_running_loop()

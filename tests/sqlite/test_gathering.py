@@ -1,0 +1,113 @@
+"""Writes wait for more of their kind while the loop is full of reads, but not for long."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from goscope.errors import ScopeNotOpen
+from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite._aiosqlite import GATHER_FROM, GATHER_SECONDS, GATHER_TO, AiosqliteDatabase
+
+pytestmark = pytest.mark.asyncio
+
+CALLERS = 2 * GATHER_TO
+ROUNDS = 12
+
+
+class Now:
+    """A clock that goes on by ``step`` seconds whenever it is read."""
+
+    def __init__(self, step: float) -> None:
+        self.step = step
+        self._ticks = itertools.count(1)
+
+    def __call__(self) -> float:
+        return next(self._ticks) * self.step
+
+
+@pytest.fixture(autouse=True)
+def reads_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a turn of the loop ends after a few reads, on a machine of any speed."""
+    now = Now(0.00002)
+    for place in ("goscope_sqlite._reader", "goscope_sqlite._read_lock", "goscope.backend._turn"):
+        monkeypatch.setattr(f"{place}.perf_counter", now)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Now:
+    """The clock that tells how long writes have waited. It stands still."""
+    now = Now(0)
+    monkeypatch.setattr("goscope_sqlite._aiosqlite.perf_counter", now)
+    return now
+
+
+async def batches(adapter: SQLiteAdapter, callers: int, reads: int) -> list[int]:
+    """The writes of each commit while each caller writes once after so many reads, and again."""
+    sizes: list[int] = []
+    adapter._database.on_commit = sizes.append
+
+    async def read_and_write(number: int) -> None:
+        for turn in range(ROUNDS):
+            for _ in range(reads + (number + turn) % 5):
+                await adapter.cache.get("key")
+            await adapter.cache.set(f"key{number}", turn)
+
+    await asyncio.gather(*(read_and_write(number) for number in range(callers)))
+    assert sum(sizes) == callers * ROUNDS
+    return sizes
+
+
+async def test_writes_wait_for_those_who_read_and_then_write(
+    adapter: SQLiteAdapter, sent: Now
+) -> None:
+    sizes = await batches(adapter, CALLERS, 10)
+    begun = next(number for number, size in enumerate(sizes) if size >= GATHER_FROM)
+    few = [size for size in sizes[begun + 1 :] if size < GATHER_TO]
+    assert len(few) <= 3  # when all others write already, and at the end
+
+
+async def test_writes_wait_no_longer_than_they_may(adapter: SQLiteAdapter, sent: Now) -> None:
+    sent.step = GATHER_SECONDS * 2
+    sizes = await batches(adapter, CALLERS, 10)
+    assert len([size for size in sizes if size < GATHER_TO]) > 10
+
+
+async def test_few_writes_wait_for_nobody(adapter: SQLiteAdapter, sent: Now) -> None:
+    """Beside many that only read there are no more to come."""
+    reading = asyncio.gather(*(read_on(adapter) for _ in range(CALLERS)))
+    for number in range(20):
+        await asyncio.wait_for(adapter.cache.set("key", number), 10)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+async def test_writes_that_wait_for_more_happen_when_the_adapter_is_closed(
+    path: Path, sent: Now
+) -> None:
+    async with SQLiteAdapter(path) as adapter:
+        await asyncio.gather(*(adapter.cache.set(f"key{n}", 0) for n in range(GATHER_FROM + 1)))
+        reading = [asyncio.ensure_future(read_on(adapter)) for _ in range(CALLERS)]
+        await asyncio.sleep(0)
+        assert cast(AiosqliteDatabase, adapter._database)._turn.is_waited_for
+        writing = asyncio.ensure_future(adapter.cache.set("key", "written"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not writing.done()
+        closing = asyncio.ensure_future(adapter.disconnect())
+        await writing
+        await closing
+        ended = await asyncio.gather(*reading, return_exceptions=True)
+        assert {type(end) for end in ended} == {ScopeNotOpen}
+    async with SQLiteAdapter(path) as adapter:
+        assert await adapter.cache.get("key") == "written"
+
+
+async def read_on(adapter: SQLiteAdapter) -> None:
+    while True:
+        await adapter.cache.get("key")
