@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import threading
 import time
@@ -352,3 +353,35 @@ async def test_a_closing_loop_waits_for_the_thread(path: Path) -> None:
     with pytest.raises(BackendUnavailable):
         await adapter.disconnect()
     await adapter._database._close_connections()  # which no program can do any more
+
+
+class Now:
+    """A clock that goes on by so many seconds whenever it is read."""
+
+    def __init__(self, step: float) -> None:
+        self._step = step
+        self._ticks = itertools.count(1)
+
+    def __call__(self) -> float:
+        return next(self._ticks) * self._step
+
+
+@pytest.mark.parametrize(("step", "is_fast"), [(0.000005, True), (0.00005, False)])
+async def test_writes_that_come_fast_between_reads_are_committed_together(
+    adapter: BunSQLiteAdapter, monkeypatch: pytest.MonkeyPatch, step: float, is_fast: bool
+) -> None:
+    now = Now(step)
+    for place in ("goscope_sqlite._reader", "goscope.backend._turn", "goscope_bun_compat._in_loop"):
+        monkeypatch.setattr(f"{place}.perf_counter", now)
+    sizes: list[int] = []
+    adapter._database.on_commit = sizes.append
+
+    async def read_and_write(number: int) -> None:
+        for turn in range(20):
+            for _ in range(10 + (number + turn) % 5):
+                await adapter.cache.get("key")
+            await adapter.cache.set(f"key{number}", turn)
+
+    await asyncio.gather(*(read_and_write(number) for number in range(64)))
+    assert sum(sizes) == 64 * 20
+    assert len(sizes) < 200 if is_fast else sizes.count(1) > 1000  # of 1280 writes

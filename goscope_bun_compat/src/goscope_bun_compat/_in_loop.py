@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
@@ -29,6 +30,10 @@ MAX_ROWS: Final = 16
 MAX_SECONDS: Final = 0.00025
 """The most of one turn of the loop: a larger write runs in a thread."""
 
+GATHER_SECONDS: Final = 0.008
+"""Where so many seconds bring the writes of a batch, they wait for one another while others wait to
+read."""
+
 RETRY_SHORTEST: Final = 0.001
 RETRY_LONGEST: Final = 0.02
 """Seconds between two attempts while another process holds the write lock."""
@@ -38,9 +43,10 @@ class InLoopDatabase(BaseDatabase):
     """A `Database` without a thread, and without a hop, for ordinary work.
 
     A write that none waits before is committed at once; those of one turn of the loop are
-    committed together. Its connection never waits for a lock: when another process holds it, the
-    writes are tried again later and the loop goes on. What takes long runs in a thread: writes of
-    many rows, long reads, and the checkpoints of the write-ahead log. Other writes wait meanwhile.
+    committed together, and where reads fill the loop, those of some turns. Its connection never
+    waits for a lock: when another process holds it, the writes are tried again later and the loop
+    goes on. What takes long runs in a thread: writes of many rows, long reads, and the checkpoints
+    of the write-ahead log. Other writes wait meanwhile.
     """
 
     def _reset(self) -> None:
@@ -48,6 +54,7 @@ class InLoopDatabase(BaseDatabase):
         self._writer: sqlite3.Connection | None = None
         self._worker: Worker | None = None
         self._turn = Turn()
+        self._submitted = deque([0.0] * MAX_ROWS, MAX_ROWS)
         self._is_log_long = False
         self._is_log_done = False
 
@@ -55,11 +62,14 @@ class InLoopDatabase(BaseDatabase):
         self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1
     ) -> asyncio.Future[T]:
         loop = self.check()
+        now = perf_counter()
+        self._submitted.append(now)
         if (
             self._draining is not None
             or self._is_log_done
             or rows > MAX_ROWS
-            or self._turn.is_used_up(perf_counter())
+            or self._turn.is_used_up(now)
+            or self._may_gather(now)
         ):
             return super().submit(work, rows=rows)
         write = Write(work, rows, loop)
@@ -117,6 +127,7 @@ class InLoopDatabase(BaseDatabase):
         while True:
             if self._is_log_long:
                 await self._checkpoint(cast(Checkpointer, self._checkpointer))
+            await self._gather()
             batch = self._queue.next_batch()
             if batch is None:
                 return
@@ -131,6 +142,18 @@ class InLoopDatabase(BaseDatabase):
             else:
                 await _pause(longest * random.random())
                 longest = min(longest * 2, RETRY_LONGEST)
+
+    async def _gather(self) -> None:
+        """Wait for more writes, since a commit costs more than what most of them write."""
+        now = perf_counter()
+        until = now + GATHER_SECONDS
+        while self._may_gather(now) and 0 < len(self._queue) < MAX_ROWS and now < until:
+            await _pause(0)
+            now = perf_counter()
+
+    def _may_gather(self, now: float) -> bool:
+        """Whether others wait to read, and writes come fast enough to fill a batch meanwhile."""
+        return self._turn.is_waited_for and self._submitted[0] > now - GATHER_SECONDS
 
     def _run(self, batch: Batch) -> None:
         batch.run(cast(sqlite3.Connection, self._writer))
