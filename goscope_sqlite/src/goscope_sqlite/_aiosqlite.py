@@ -25,12 +25,12 @@ from ._reader import Reader, Reads
 MAX_ROWS: Final = 512
 MAX_SECONDS: Final = 0.02
 """The most rows of one batch, and the seconds of work after which it is committed."""
+
 GATHER_FROM: Final = 4
 GATHER_TO: Final = 64
 GATHER_SECONDS: Final = 0.008
 """After a batch of so many writes, how many the next one waits for while others wait to read, and
 for how long at most."""
-
 
 Job: TypeAlias = Callable[[sqlite3.Connection], object]
 """Something to do in the writer's thread."""

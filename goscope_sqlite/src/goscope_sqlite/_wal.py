@@ -72,9 +72,9 @@ class Checkpointer:
         before = self._moved
         try:
             # Whoever keeps it from moving a single page has read for long, and may go on.
-            while not (complete := self._checkpoint()) and before != self._moved:
-                if monotonic() >= until:
-                    break
+            while not (
+                (complete := self._checkpoint()) or self._moved == before or monotonic() >= until
+            ):
                 sleep(LONGEST)
         except sqlite3.Error as exc:
             self.postpone(exc)
