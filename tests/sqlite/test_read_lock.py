@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._connection import WAL_LIMIT
 from goscope_sqlite._read_lock import LONGEST, READS, REST
-from goscope_sqlite._wal import LOOK, MOST, PATIENCE, PAUSE, Checkpointer
 
 pytestmark = pytest.mark.asyncio
 
@@ -25,17 +23,12 @@ class Now:
     def __call__(self) -> float:
         return self.seconds
 
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Now:
     now = Now()
     for place in ("goscope_sqlite._reader", "goscope_sqlite._read_lock", "goscope.backend._turn"):
         monkeypatch.setattr(f"{place}.perf_counter", now)
-    monkeypatch.setattr("goscope_sqlite._wal.monotonic", now)
-    monkeypatch.setattr("goscope_sqlite._wal.sleep", now.sleep)
     return now
 
 
@@ -138,126 +131,3 @@ async def test_without_the_lock_reads_go_on(adapter: SQLiteAdapter) -> None:
         await read(adapter, READS)
         assert await adapter.cache.get("key") == 1
         await asyncio.sleep(0)
-
-
-def begin_to_read(foreign: sqlite3.Connection) -> None:
-    foreign.execute("BEGIN")
-    foreign.execute("SELECT * FROM go_goscope_cache").fetchall()
-
-
-async def move_log(adapter: SQLiteAdapter, path: Path) -> None:
-    checkpointer = Checkpointer(str(path))
-    await adapter._database.submit(lambda _: checkpointer.move())
-    checkpointer.close()
-
-
-def size_of_log(path: Path) -> int:
-    return path.with_name(f"{path.name}-wal").stat().st_size
-
-
-async def grows(adapter: SQLiteAdapter, path: Path) -> bool:
-    """Whether the next commit makes the log longer instead of beginning it anew."""
-    before = size_of_log(path)
-    await adapter.cache.set("key", "other")
-    return size_of_log(path) > before
-
-
-@pytest.mark.parametrize("reads_the_latest", [False, True])
-async def test_a_checkpoint_waits_for_who_reads_the_log(
-    adapter: SQLiteAdapter,
-    foreign: sqlite3.Connection,
-    path: Path,
-    now: Now,
-    monkeypatch: pytest.MonkeyPatch,
-    reads_the_latest: bool,
-) -> None:
-    """Who reads what came before keeps it from its end, anyone else the log from its beginning."""
-
-    def end_the_read(seconds: float) -> None:
-        now.sleep(seconds)
-        if foreign.in_transaction:
-            foreign.execute("COMMIT")
-
-    monkeypatch.setattr("goscope_sqlite._wal.sleep", end_the_read)
-    await adapter.cache.set("key", 1)
-    begin_to_read(foreign)
-    if not reads_the_latest:
-        await adapter.cache.set("key", 2)
-    await move_log(adapter, path)
-    assert not await grows(adapter, path)
-
-
-@pytest.mark.parametrize("length", [1, 2 * WAL_LIMIT, 11 * WAL_LIMIT])
-async def test_a_checkpoint_gives_up_on_who_reads_for_long(
-    adapter: SQLiteAdapter, foreign: sqlite3.Connection, path: Path, now: Now, length: int
-) -> None:
-    """It waits for twice as long when the log is twice as long as it should be, within reason."""
-    checkpointer = Checkpointer(str(path))
-
-    def seconds_to_move(_: sqlite3.Connection) -> float:
-        began = now()
-        checkpointer.move()
-        return now() - began
-
-    await adapter.cache.set("key", 1)
-    begin_to_read(foreign)
-    await adapter.cache.set("key", "x" * length)
-    taken = await adapter._database.submit(seconds_to_move)
-    checkpointer.close()
-    patience = PATIENCE * min(max(size_of_log(path) / WAL_LIMIT, 1), MOST)
-    assert patience <= taken <= patience + LONGEST
-    assert await grows(adapter, path)
-    assert await adapter.cache.get("key") == "other"
-
-
-async def test_a_checkpoint_never_waits_twice_for_the_same_reader(
-    adapter: SQLiteAdapter, foreign: sqlite3.Connection, path: Path, now: Now
-) -> None:
-    checkpointer = Checkpointer(str(path))
-
-    def seconds_to_move(_: sqlite3.Connection) -> float:
-        began = now()
-        checkpointer.move()
-        return now() - began
-
-    await adapter.cache.set("key", 1)
-    begin_to_read(foreign)
-    await adapter.cache.set("key", 2)
-    assert await adapter._database.submit(seconds_to_move) > PATIENCE / 2
-    assert await adapter._database.submit(seconds_to_move) == 0
-    foreign.execute("COMMIT")
-    begin_to_read(foreign)
-    await adapter.cache.set("key", 3)
-    assert await adapter._database.submit(seconds_to_move) > PATIENCE / 2
-    checkpointer.close()
-
-
-async def test_a_log_that_cannot_be_moved_is_tried_again_when_it_has_grown_or_later(
-    adapter: SQLiteAdapter, foreign: sqlite3.Connection, path: Path, now: Now
-) -> None:
-    checkpointer = Checkpointer(str(path))
-
-    def is_due_after(seconds: float) -> bool:
-        now.seconds += seconds
-        return checkpointer.is_due()
-
-    assert not is_due_after(LOOK)
-    begin_to_read(foreign)
-    await adapter.cache.set("key", "1" * WAL_LIMIT)
-    assert is_due_after(LOOK)
-    for number in range(2, 5):
-        await adapter._database.submit(lambda _: checkpointer.move())
-        assert not is_due_after(LOOK * 1.01)
-        await adapter.cache.set("key", f"{number}" * WAL_LIMIT)
-        assert is_due_after(LOOK * 1.01)
-    await adapter._database.submit(lambda _: checkpointer.move())
-    assert not is_due_after(PAUSE * 0.9)
-    assert is_due_after(PAUSE * 0.11)
-    foreign.execute("COMMIT")
-    await adapter._database.submit(lambda _: checkpointer.move())
-    await adapter.cache.set("other", "begins the log anew")
-    assert not is_due_after(LOOK * 1.01)
-    await adapter.cache.set("key", "5" * WAL_LIMIT)
-    assert not is_due_after(LOOK / 2)
-    assert is_due_after(LOOK)
-    checkpointer.close()

@@ -13,10 +13,11 @@ from ._read_lock import LONGEST
 
 logger: Final = logging.getLogger("goscope_sqlite")
 
-LOOK: Final = 0.02
+LOOK: Final = 0.001
 PAUSE: Final = 0.5
 """Seconds between two looks at the size of the log, and between two checkpoints unless it has grown
-by another `WAL_LIMIT` before."""
+by another `WAL_LIMIT` before. Beyond that limit each commit makes the file longer, since it is cut
+off there when it begins anew, and that takes a sixth of the commit's time: looks are cheaper."""
 
 PATIENCE: Final = 0.005
 MOST: Final = 10
@@ -37,6 +38,7 @@ class Checkpointer:
         self._next_look = self._next_try = 0.0
         self._tried = 0.0  # how long the log was then
         self._moved = 0  # pages of it are in the file
+        self._is_to_begin = False  # anew, with the next commit, if nobody reads it then
 
     def is_due(self) -> bool:
         """Whether the log is longer than SQLite itself leaves it, and worth another try."""
@@ -45,9 +47,12 @@ class Checkpointer:
             return False
         self._next_look = now + LOOK
         length = self._length()
-        if length <= 1:  # it began anew
+        if length < self._tried:  # it began anew, and was cut off
             self._tried = 0.0
-        return length > 1 and (length >= self._tried + 1 or now >= self._next_try)
+            self._is_to_begin = False
+        return length > 1 and (
+            self._is_to_begin or length >= self._tried + 1 or now >= self._next_try
+        )
 
     def run(self, writer: sqlite3.Connection) -> None:
         """Take the write lock, `move`, and give it back. Blocks; belongs into a thread."""
@@ -79,8 +84,9 @@ class Checkpointer:
         except sqlite3.Error as exc:
             self.postpone(exc)
             return
-        if complete:  # the next commit begins it anew, if nobody reads it any more by then
+        if self._is_to_begin and complete:  # it did not: wait for those who read it
             sleep(LONGEST * longer)
+        self._is_to_begin = complete and not self._is_to_begin
         self._next_try = monotonic() + PAUSE
 
     def postpone(self, exc: sqlite3.Error) -> None:
