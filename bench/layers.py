@@ -15,7 +15,7 @@ import msgspec
 import goscope
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite.database import Batch, Write
+from goscope_sqlite.database import Batch, new_write
 
 from .progress import say
 from .result import Measured
@@ -125,7 +125,7 @@ def _setting(gs: goscope.Scope) -> Mapping[str, Layer]:
         connection.execute("COMMIT")
 
     def batch(number: int) -> None:
-        alone = Batch([Write(_set(number), 1, database.check())], FOREVER)
+        alone = Batch([new_write(_set(number), 1, database.check())], FOREVER)
         alone.run(connection)
         alone.resolve("")
 

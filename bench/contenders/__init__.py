@@ -16,6 +16,7 @@ from .goscope_backends import GoscopeMemory, GoscopeSQLite, GoscopeSQLiteBun
 from .langgraph_saver import LanggraphSaver
 from .limit import Limit, LimitOfReaders
 from .parts import ProvidersAlone, SharedTransactions, TwoConnections, WritingThread
+from .queues import QueueAlone, QueueInLoopAlone
 
 CACHES: Final[list[type[Contender]]] = [
     Limit,
@@ -77,6 +78,8 @@ PARTS: Final[list[type[Contender]]] = [
     WritingThread,
     SharedTransactions,
     ProvidersAlone,
+    QueueAlone,
+    QueueInLoopAlone,
 ]
 """What explains the others."""
 

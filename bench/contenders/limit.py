@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -125,12 +125,16 @@ class Limit(Bare):
         return self._execute(STATE, (f"circuit:{self.key(number)}",)).fetchall()
 
     def checkpoint(self, number: int) -> Any:
+        task, row = self.checkpoint_row(number)
+        self._execute(CHECKPOINT, row).fetchall()
+        return self._decode(self._execute(LATEST, (task,)).fetchall()[0][0])
+
+    def checkpoint_row(self, number: int) -> tuple[str, tuple[Any, ...]]:
+        """The task, and the parameters of `CHECKPOINT`."""
         task = f"task:{number % 10}"
         now = time.time_ns()
         text = self._encode(large(number)).decode()
-        row = (f"{now}", task, now, now // 1_000_000, 50, text)
-        self._execute(CHECKPOINT, row).fetchall()
-        return self._decode(self._execute(LATEST, (task,)).fetchall()[0][0])
+        return task, (f"{now}", task, now, now // 1_000_000, 50, text)
 
     def remember(self, number: int) -> None:
         self._execute(REMEMBER, (self.key(number), time.time() + 3600)).fetchall()
@@ -172,12 +176,17 @@ class Limit(Bare):
         connection.close()
 
     def _take(self, key: str) -> int | None:
-        """Grant the lease with a new token if nobody has it."""
-        now = time.monotonic_ns() // 1_000_000
+        """Take the lease in a transaction."""
         self._execute("BEGIN IMMEDIATE")
-        token: int = self._execute(TOKEN).fetchall()[0][0]
-        granted = self._execute(TAKE, (key, token, now + 30_000, now)).rowcount > 0
+        token = self.take(self._execute, key)
         self._execute("COMMIT")
+        return token
+
+    def take(self, execute: Callable[..., sqlite3.Cursor], key: str) -> int | None:
+        """Grant the lease with a new token if nobody has it, as part of a transaction."""
+        now = time.monotonic_ns() // 1_000_000
+        token: int = execute(TOKEN).fetchall()[0][0]
+        granted = execute(TAKE, (key, token, now + 30_000, now)).rowcount > 0
         return token if granted else None
 
     def _matching(self, after: str, end: str, limit: int = 1_000_000_000) -> list[str]:

@@ -19,8 +19,8 @@ from goscope_sqlite.database import (
     Checkpointer,
     Reader,
     Worker,
-    Write,
     WriteQueue,
+    new_write,
     prepare_writer,
 )
 
@@ -72,7 +72,7 @@ class InLoopDatabase(BaseDatabase):
             or self._may_gather(now)
         ):
             return super().submit(work, rows=rows)
-        write = Write(work, rows, loop)
+        write = new_write(work, rows, loop)
         self._run(Batch([write], MAX_SECONDS))
         if self._queue or self._is_log_long:
             self._start_draining(loop)

@@ -14,7 +14,7 @@ from weakref import WeakSet
 from goscope.backend import settle
 from goscope.errors import BackendUnavailable, ScopeNotOpen
 
-from ._batch import Batch, Write, WriteQueue
+from ._batch import Batch, WriteQueue, new_write
 from ._connection import Settings, check_sqlite
 from ._database import Row
 from ._errors import translate
@@ -84,7 +84,7 @@ class BaseDatabase(ABC):
         self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1
     ) -> asyncio.Future[T]:
         loop = self.check()
-        write = Write(work, rows, loop)
+        write = new_write(work, rows, loop)
         self._queue.append(write)
         if self._draining is None:
             self._start_draining(loop)

@@ -7,7 +7,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from goscope.backend import ShieldableFuture
 
@@ -21,21 +21,17 @@ class Write(ShieldableFuture[T]):
 
     A write that has not begun can be cancelled, and then never happens. One that has begun cannot
     be: asyncio then lets the awaiting task wait for the outcome and raises its cancellation after.
-    ``rows`` is roughly how many rows it writes.
+    ``rows`` is roughly how many rows it writes. `new_write` makes one, since an ``__init__`` would
+    cost as much as all the rest of it.
     """
 
+    work: Callable[[sqlite3.Connection], T]
+    rows = 1
     begun = False
     blocked_at = 0.0
     returned: T
     """What ``work`` returned when it was last attempted, unless ``error`` is what it raised."""
     error: BaseException | None = None
-
-    def __init__(
-        self, work: Callable[[sqlite3.Connection], T], rows: int, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        super().__init__(loop=loop)
-        self.work: Final = work
-        self.rows: Final = rows
 
     def cancel(self, msg: Any | None = None) -> bool:
         return not self.begun and super().cancel(msg)
@@ -48,6 +44,16 @@ class Write(ShieldableFuture[T]):
         except BaseException as exc:
             self.error = exc
         return self.error is None
+
+
+def new_write(
+    work: Callable[[sqlite3.Connection], T], rows: int, loop: asyncio.AbstractEventLoop
+) -> Write[T]:
+    """Make a write that is yet to run."""
+    write: Write[T] = Write(loop=loop)
+    write.work = work
+    write.rows = rows
+    return write
 
 
 class Batch:

@@ -8,7 +8,7 @@ SQL and `goscope_sqlite.schema` the tables; neither knows what runs it.
 from __future__ import annotations
 
 from ._base_database import BaseDatabase
-from ._batch import Batch, Write, WriteQueue
+from ._batch import Batch, Write, WriteQueue, new_write
 from ._connection import Settings, prepare_writer
 from ._database import Database, Row
 from ._errors import translate
@@ -29,6 +29,7 @@ __all__ = [
     "Worker",
     "Write",
     "WriteQueue",
+    "new_write",
     "prepare_writer",
     "translate",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -68,9 +68,10 @@ class BaseCircuitBreakerStateProvider(ABC):
         ``refused(fence)`` and change nothing.
         """
 
-    async def _record_failure(
+    def _record_failure(
         self, key: str, max_failures: int, now: int, fence: Fence | None
-    ) -> int:
+    ) -> Awaitable[int]:
+        """Count a failure, atomically; the new count."""
         count = 0
 
         def change(old: CircuitBreakerState | None) -> CircuitBreakerState:
@@ -87,8 +88,11 @@ class BaseCircuitBreakerStateProvider(ABC):
                 success_count=0,
             )
 
-        await self._update(key, change, fence)
-        return count
+        async def record() -> int:
+            await self._update(key, change, fence)
+            return count
+
+        return record()
 
     async def _record_success(
         self, key: str, expected: CircuitState | None, now: int, fence: Fence | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from goscope.backend import BaseCircuitBreakerStateProvider, Fence, StoreContext
@@ -72,9 +72,9 @@ class SQLiteCircuitBreakerStateProvider(BaseCircuitBreakerStateProvider):
 
         await self._database.submit(update)
 
-    async def _record_failure(
+    def _record_failure(
         self, key: str, max_failures: int, now: int, fence: Fence | None
-    ) -> int:
+    ) -> Awaitable[int]:
         parameters = (key, max_failures, now, now, max_failures)
 
         def record(connection: sqlite3.Connection) -> int:
@@ -82,7 +82,7 @@ class SQLiteCircuitBreakerStateProvider(BaseCircuitBreakerStateProvider):
             count: int = connection.execute(_RECORD_FAILURE, parameters).fetchall()[0][0]
             return count
 
-        return await self._database.submit(record)
+        return self._database.submit(record)
 
 
 def _decode(row: Row) -> CircuitBreakerState:

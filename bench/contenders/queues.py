@@ -1,0 +1,91 @@
+"""goscope's queues of writes, each alone: the limit's own statements go through them."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from abc import abstractmethod
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+from goscope_bun_compat import BunSQLiteAdapter
+from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite.database import Row
+
+from ..contender import Operation
+from ..sql import CHECKPOINT, FAILURE, LATEST, RELEASE, SET
+from .limit import Limit
+
+
+class _QueueAlone(Limit):
+    """What every write of goscope needs: a future that survives cancellation, a transaction with
+    others, an error of its own, a turn for everybody else, and a log that is moved elsewhere."""
+
+    awaits = True
+
+    @abstractmethod
+    def adapter(self) -> SQLiteAdapter | BunSQLiteAdapter:
+        """The adapter whose queue it is, not connected yet."""
+
+    async def open(self) -> None:
+        await super().open()
+        self._adapter = self.adapter()
+        await self._adapter.connect()
+        self._database = self._adapter._database
+
+    async def close(self) -> None:
+        await self._adapter.disconnect()
+        await super().close()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {
+            "set": self.write,
+            "count_failure": self.count_failure,
+            "checkpoint": self.save_and_load,
+            "shared_lock": self.lock,
+        }
+
+    def write(self, number: int) -> Awaitable[Any]:
+        return self._submit(SET, self.row(number))
+
+    def count_failure(self, number: int) -> Awaitable[Any]:
+        now = time.time_ns() // 1_000_000
+        return self._submit(FAILURE, (f"circuit:{self.key(number)}", now))
+
+    async def save_and_load(self, number: int) -> Any:
+        task, row = self.checkpoint_row(number)
+        await self._submit(CHECKPOINT, row)
+        found = await self._database.read_one(LATEST, (task,))
+        assert found is not None
+        return self._decode(found[0])
+
+    async def lock(self, number: int) -> None:
+        key = f"lock:{self.key(number)}"
+        token = await self._database.submit(lambda connection: self.take(connection.execute, key))
+        await self._submit(RELEASE, (key, token))
+
+    def _submit(self, sql: str, parameters: Sequence[Any]) -> Awaitable[list[Row]]:
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            return connection.execute(sql, parameters).fetchall()
+
+        return self._database.submit(work)
+
+
+class QueueAlone(_QueueAlone):
+    """The queue in front of aiosqlite's thread."""
+
+    name = "queue alone"
+    about = "part of goscope sqlite: its queue and its thread, for the statements of sqlite3"
+
+    def adapter(self) -> SQLiteAdapter:
+        return SQLiteAdapter(self.path)
+
+
+class QueueInLoopAlone(_QueueAlone):
+    """The queue in the event loop."""
+
+    name = "queue in the loop alone"
+    about = "part of goscope sqlite-bun: its queue, for the statements of sqlite3"
+
+    def adapter(self) -> BunSQLiteAdapter:
+        return BunSQLiteAdapter(self.path)
