@@ -45,8 +45,15 @@ HOLD = """
 @contextmanager
 def child(path: Path, body: str) -> Generator[subprocess.Popen[str]]:
     """Another process with an adapter on the file, killed at the end if it still runs."""
+    with program(path, CHILD.format(body=body.strip())) as process:
+        yield process
+
+
+@contextmanager
+def program(path: Path, source: str) -> Generator[subprocess.Popen[str]]:
+    """Another process that runs a program on the file, killed at the end if it still runs."""
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD.format(body=body.strip()), str(path)],
+        [sys.executable, "-c", source, str(path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -175,6 +182,49 @@ async def test_a_write_waits_for_another_process_and_reads_do_not(path: Path) ->
         finally:
             other.close()
         assert await adapter.cache.get("key") == 2
+
+
+INTERRUPTED_COMMIT = """
+import sqlite3, sys
+
+CHANGES = 8
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+with open(sys.argv[1] + "-shm", "r+b", buffering=0) as index:
+    index.seek(CHANGES)
+    (changes,) = index.read(1)
+    index.seek(CHANGES)
+    index.write(bytes([changes ^ 1]))
+    print("interrupted", flush=True)
+    sys.stdin.readline()
+    index.seek(CHANGES)
+    index.write(bytes([changes]))
+    connection.execute("ROLLBACK")
+    print("done", flush=True)
+    sys.stdin.readline()
+"""
+"""Leave the file as a process does that is suspended while its commit becomes visible: it holds the
+write lock, and the two copies of the header of the wal-index differ in their change counter."""
+
+
+@pytest.mark.asyncio
+async def test_a_process_suspended_amid_its_commit_is_named_as_the_cause(path: Path) -> None:
+    """SQLite tries for 10 s, whatever the busy timeout; a read and a write wait side by side."""
+    async with SQLiteAdapter(path) as adapter:
+        await adapter.cache.set("key", 1)
+        with program(path, INTERRUPTED_COMMIT) as other:
+            assert await line(other.stdout) == "interrupted"
+            writing = asyncio.create_task(adapter.cache.set("key", 2))
+            await asyncio.sleep(0.05)  # it waits in its thread
+            with pytest.raises(BackendBusy, match="resume or end it"):
+                await adapter.cache.get("key")
+            with pytest.raises(BackendBusy, match="resume or end it"):
+                await writing
+            tell(other)
+            assert await line(other.stdout) == "done"
+            assert await adapter.cache.get("key") == 1
+            await adapter.cache.set("key", 3)
+        assert await adapter.cache.get("key") == 3
 
 
 @pytest.mark.asyncio

@@ -20,6 +20,11 @@ _BUSY: Final[_Kind] = (
     "another connection kept the database locked for longer than busy_timeout. "
     "Find the transaction that stays open, or raise busy_timeout",
 )
+_INTERRUPTED: Final[_Kind] = (
+    BackendBusy,
+    "a process stopped in the very moment in which its commit becomes visible, and for 10 s nobody "
+    "else could read or write. Find the suspended process, and resume or end it",
+)
 _FULL: Final[_Kind] = (
     BackendFull,
     "there is no room left for the database. Free some space; nothing stored was damaged",
@@ -54,6 +59,7 @@ _OTHER: Final[_Kind] = (
 _KINDS: Final[dict[int, _Kind]] = {
     sqlite3.SQLITE_BUSY: _BUSY,
     sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_PROTOCOL: _INTERRUPTED,
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_CORRUPT: _CORRUPT,
     sqlite3.SQLITE_NOTADB: _CORRUPT,
