@@ -222,7 +222,8 @@ def _loop(report: Report) -> str:
         "call p50",
         "p99",
     )
-    return _section("Event loop", "A ticker of 1 ms beside 64 callers; ms.", head, rows)
+    text = "A ticker of 1 ms beside 64 callers; ms. Medians of the rounds, and the worst of all."
+    return _section("Event loop", text, head, rows)
 
 
 def _busy(report: Report) -> str:

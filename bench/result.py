@@ -29,7 +29,10 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lateness(msgspec.Struct, frozen=True, kw_only=True):
-    """How late a ticker of 1 ms was in a situation, and what the calls took; milliseconds."""
+    """How late a ticker of 1 ms was in a situation, and what the calls took; milliseconds.
+
+    Of several looks: the medians of their percentiles, the worst of all, and how many in all.
+    """
 
     situation: str
     contender: str

@@ -12,8 +12,8 @@ class Size:
 
     ``keys`` is how many entries a store has, ``growth`` the numbers of rows at which cost is
     compared; the last of them is also the large store of the other measurements. Seconds are of
-    one sample (one contender in one round), of one look at the loop, of a foreign process's hold
-    on the write lock, and of one contest.
+    one sample (one contender in one round), of one of the looks at the loop, of a foreign process's
+    hold on the write lock, and of one contest.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Size:
     keys: int
     held_locks: int
     growth: tuple[int, ...]
+    loop_rounds: int
     loop_seconds: float
     held_seconds: float
     contest_seconds: float
@@ -41,6 +42,7 @@ SMOKE: Final = Size(
     keys=100,
     held_locks=100,
     growth=(100, 1_000),
+    loop_rounds=2,
     loop_seconds=0.02,
     held_seconds=0.05,
     contest_seconds=0.02,
@@ -55,6 +57,7 @@ SMALL: Final = Size(
     keys=10_000,
     held_locks=10_000,
     growth=(10_000, 100_000),
+    loop_rounds=3,
     loop_seconds=0.5,
     held_seconds=0.3,
     contest_seconds=0.3,
@@ -69,7 +72,8 @@ FULL: Final = Size(
     keys=10_000,
     held_locks=10_000,
     growth=(10_000, 100_000, 1_000_000),
-    loop_seconds=2.0,
+    loop_rounds=3,
+    loop_seconds=1.0,
     held_seconds=3.0,
     contest_seconds=1.0,
     import_rounds=9,

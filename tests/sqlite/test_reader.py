@@ -140,7 +140,7 @@ async def test_many_reads_in_a_row_let_other_tasks_run(
         for _ in range(200):
             await adapter.cache.get("key")
 
-    assert await turns_of(read()) >= 30, "0.3 ms of reads fit into one turn"
+    assert await turns_of(read()) >= 30, "a quarter of a millisecond of reads fits into one turn"
 
 
 async def test_reads_of_many_tasks_share_the_turn(

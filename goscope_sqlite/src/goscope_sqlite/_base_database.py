@@ -80,6 +80,11 @@ class BaseDatabase(ABC):
 
     # --- the Database protocol ---------------------------------------------------------------
 
+    @property
+    def max_rows(self) -> int:
+        """The most rows of a write that runs like any other, and lets nobody wait for it."""
+        return self._queue.max_rows
+
     def submit(
         self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1
     ) -> asyncio.Future[T]:

@@ -7,7 +7,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from goscope.backend import ShieldableFuture
 
@@ -178,8 +178,8 @@ class WriteQueue:
     """
 
     def __init__(self, max_rows: int, max_seconds: float) -> None:
+        self.max_rows: Final = max_rows
         self._writes: deque[Write[Any]] = deque()
-        self._max_rows = max_rows
         self._max_seconds = max_seconds
 
     def __len__(self) -> int:
@@ -192,7 +192,7 @@ class WriteQueue:
         """Take the writes at the front that go together; None when there are none."""
         writes: list[Write[Any]] = []
         rows = 0
-        while self._writes and (not writes or rows + self._writes[0].rows <= self._max_rows):
+        while self._writes and (not writes or rows + self._writes[0].rows <= self.max_rows):
             write = self._writes.popleft()
             if not write.cancelled():
                 writes.append(write)

@@ -107,10 +107,14 @@ class Lender:
             return 0.0
 
     def _lend(self) -> bool:
-        """Stand still until the thread has done all it was given; whether it has done anything."""
+        """Stand still until the thread has done one job; whether it has.
+
+        Not until it has done all it was given: what waits for a job that is done gives the thread
+        the next one, and a loop that stood still for all of them would do little else.
+        """
         before = self._ended
         until = perf_counter() + LONGEST
-        while self._ended < before + self._out and perf_counter() < until:
+        while self._ended == before and perf_counter() < until:
             sleep(STEP)
         return self._ended != before
 

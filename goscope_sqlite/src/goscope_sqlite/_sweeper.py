@@ -13,14 +13,15 @@ from typing import Final, NamedTuple, TypeAlias
 from goscope.backend import StoreContext, wait_until
 from goscope.errors import BackendError
 
-from ._database import Database
+from ._base_database import BaseDatabase
 from .providers import cache, circuit_breaker, idempotency, line, lock
 
 logger: Final = logging.getLogger("goscope_sqlite")
 
 STEP: Final = 100
 LONGEST_STEP: Final = 1000
-"""How many rows one write removes: a millisecond of the write lock, and ten at most."""
+"""How many rows one write removes: a millisecond of the write lock, and ten at most. So many only
+where a write of as many is like any other, unless more is written than that removes."""
 
 COMMITS: Final = 1000
 """After so many writes the sweeper looks for work without waiting for its interval."""
@@ -46,10 +47,11 @@ _SIDES: Final = (
 class Sweeper:
     """Sweeps a store when it is written to, and every ``interval_ms`` when it is not."""
 
-    def __init__(self, database: Database, context: StoreContext, interval_ms: int) -> None:
+    def __init__(self, database: BaseDatabase, context: StoreContext, interval_ms: int) -> None:
         self._database = database
         self._context = context
         self._interval = interval_ms / 1000
+        self._least_step = min(STEP, database.max_rows)
         self._commits = 0
         self._commits_since_step = 0
         self._due: asyncio.Future[None] | None = None
@@ -97,7 +99,7 @@ class Sweeper:
     def _step(self) -> int:
         """How much to remove next: twice what was written, so that it gets less in any case."""
         written, self._commits_since_step = self._commits_since_step, 0
-        return min(max(STEP, 2 * written), LONGEST_STEP)
+        return min(max(self._least_step, 2 * written), LONGEST_STEP)
 
     async def _sweep_cache(self, now: int) -> None:
         position: cache.Position | None = cache.START
