@@ -108,6 +108,18 @@ async def test_fewer_get_a_turn_the_more_each_does_with_it(clock: Clock) -> None
     assert max(many[len(many) // 2 :]) <= 1.5 * _turn.YIELD_AFTER
 
 
+@pytest.mark.asyncio
+async def test_one_that_waits_alone_gets_its_turn_however_often(clock: Clock) -> None:
+    """Nobody comes after it to tell how long it took, so that is guessed to be less each time."""
+    turn = Turn()
+    for _ in range(20_000):
+        assert not turn.is_used_up(clock())
+        clock.now += 2 * _turn.YIELD_AFTER
+        assert turn.is_used_up(clock())
+        async with asyncio.timeout(10):
+            await turn.wait()
+
+
 async def turns_to_serve(clock: Clock, turn: Turn, waiting: int, others: float) -> int:
     """How many turns it takes until so many had theirs, who do little with it.
 

@@ -78,6 +78,7 @@ class Turn:
     def _end(self) -> None:
         self._until = self._resumed = 0.0
         if self._waiting:
+            self._usual = max(self._usual, YIELD_AFTER / WOKEN)  # less would change nothing
             woken = min(len(self._waiting), WOKEN, 1 + int(YIELD_AFTER / self._usual))
             if woken == 1:  # then nobody tells, and it may be less by now
                 self._usual *= 7 / 8
