@@ -64,6 +64,10 @@ class Contender(ABC):
     def key(self, number: int) -> str:
         return f"user:{number * STRIDE % self.keys}"
 
+    def lock_key(self, number: int) -> str:
+        """A lock that no other call wants, however few entries the store has."""
+        return f"stock:{number}"
+
 
 def peer(module: str) -> Any:
     """Import a peer when it is opened: the others run without it."""

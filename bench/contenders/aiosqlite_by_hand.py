@@ -105,8 +105,8 @@ class AiosqliteByHand(Contender):
         return self._decode(rows[0][0])
 
     async def shared_lock(self, number: int) -> None:
-        await self._take(f"lock:{self.key(number)}", number)
-        await self._fetch(RELEASE, (f"lock:{self.key(number)}", number))
+        await self._take(f"lock:{self.lock_key(number)}", number)
+        await self._fetch(RELEASE, (f"lock:{self.lock_key(number)}", number))
 
     async def contend(self, number: int) -> None:
         token = time.time_ns()

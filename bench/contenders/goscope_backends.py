@@ -144,7 +144,7 @@ class GoscopeFile(_InMemoryLocks):
         await super().close()
 
     async def shared_lock(self, number: int) -> None:
-        handle = await self._shared_locks.acquire(self.key(number))
+        handle = await self._shared_locks.acquire(self.lock_key(number))
         assert handle is not None
         await handle.release()
 

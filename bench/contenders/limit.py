@@ -144,8 +144,8 @@ class Limit(Bare):
         return self._decode(rows[0][0])
 
     def shared_lock(self, number: int) -> None:
-        token = self._take(f"lock:{self.key(number)}")
-        self._execute(RELEASE, (f"lock:{self.key(number)}", token)).fetchall()
+        token = self._take(f"lock:{self.lock_key(number)}")
+        self._execute(RELEASE, (f"lock:{self.lock_key(number)}", token)).fetchall()
 
     def contend(self, number: int) -> None:
         while (token := self._take("lock:contended")) is None:

@@ -193,7 +193,7 @@ class ProvidersAlone(Bare):
         return await self._checkpoints.load_latest(saved.task_id)
 
     async def shared_lock(self, number: int) -> None:
-        handle = await self._locks.acquire(self.key(number))
+        handle = await self._locks.acquire(self.lock_key(number))
         assert handle is not None
         await handle.release()
 

@@ -60,7 +60,7 @@ class _QueueAlone(Limit):
         return self._decode(found[0])
 
     async def lock(self, number: int) -> None:
-        key = f"lock:{self.key(number)}"
+        key = f"lock:{self.lock_key(number)}"
         token = await self._database.submit(lambda connection: self.take(connection.execute, key))
         await self._submit(RELEASE, (key, token))
 
