@@ -121,22 +121,17 @@ def _setting(gs: goscope.Scope) -> Mapping[str, Layer]:
     connection = database._writer
     execute = connection.cursor().execute
 
-    def transaction(number: int) -> None:
-        row = _row(number)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(SET, row).fetchall()
-        connection.execute("COMMIT")
-
     def batch(number: int) -> None:
-        alone = Batch([new_write(_set(number), 1, database.check())], FOREVER)
+        alone = Batch([new_write(_set(number), 1, True, database.check())], FOREVER)
         alone.run(connection)
         alone.resolve("")
 
     return {
         "encoding, and the statement": _calling(lambda number: execute(SET, _row(number))),
-        "+ a transaction": _calling(transaction),
         "+ a future, errors that undo": _calling(batch),
-        "+ a turn, the lock, the log": _awaiting(lambda number: database.submit(_set(number))),
+        "+ a turn, the lock, the log": _awaiting(
+            lambda number: database.submit(_set(number), one_statement=True)
+        ),
         "+ the provider: key, ttl, JSON for all, tags": _awaiting(
             lambda number: adapter.cache.set(f"user:{number % KEYS}", small(number), HOUR_MS)
         ),

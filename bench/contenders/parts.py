@@ -157,7 +157,7 @@ class ProvidersAlone(Bare):
     """goscope's checks and SQL, without its queue, its thread and its turns: nothing waits."""
 
     name = "providers alone"
-    about = "part of goscope sqlite: its providers on one bare connection, a transaction a write"
+    about = "part of goscope sqlite: its providers on one bare connection, each write by itself"
     awaits = True
 
     async def open(self) -> None:
@@ -206,12 +206,19 @@ class _BareDatabase:
         self._execute = connection.cursor().execute
 
     def submit(
-        self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        rows: int = 1,
+        one_statement: bool = False,
     ) -> asyncio.Future[T]:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._execute("BEGIN IMMEDIATE")
-        done.set_result(work(self._connection))
-        self._execute("COMMIT")
+        if one_statement:
+            done.set_result(work(self._connection))
+        else:
+            self._execute("BEGIN IMMEDIATE")
+            done.set_result(work(self._connection))
+            self._execute("COMMIT")
         return done
 
     async def read_one(self, sql: str, parameters: Sequence[Any]) -> Row | None:

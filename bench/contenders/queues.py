@@ -68,7 +68,7 @@ class _QueueAlone(Limit):
         def work(connection: sqlite3.Connection) -> list[Row]:
             return connection.execute(sql, parameters).fetchall()
 
-        return self._database.submit(work)
+        return self._database.submit(work, one_statement=True)
 
 
 class QueueAlone(_QueueAlone):

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import pytest
 
+from goscope import Checkpoint
 from goscope.errors import BackendBusy, BackendError, BackendFull
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite._batch import Write
@@ -31,6 +32,10 @@ def insert(key: str, value: object = 0) -> Callable[[sqlite3.Connection], str]:
         return key
 
     return work
+
+
+def checkpoint(sequence: int, data: object = None) -> Checkpoint:
+    return Checkpoint(id=f"c{sequence}", task_id="task", sequence=sequence, timestamp=0, data=data)
 
 
 def inserted(query: Query) -> list[str]:
@@ -106,6 +111,67 @@ async def test_a_lone_write_is_on_its_way_at_once(adapter: SQLiteAdapter) -> Non
             await write
 
 
+async def test_a_lone_statement_needs_no_transaction(adapter: SQLiteAdapter) -> None:
+    """SQLite applies it whole or not at all by itself, in a tenth less of the time."""
+    statements: list[str] = []
+    handle = await adapter.lock.acquire("key")
+    assert handle is not None
+    await adapter._database.submit(
+        lambda connection: connection.set_trace_callback(statements.append), one_statement=True
+    )
+    await adapter.cache.set("key", 1, "1h")
+    await adapter.circuit_breaker.record_failure("key", 5)
+    await adapter.checkpoint.save(checkpoint(1))
+    await handle.extend(1000)
+    await handle.release()
+    assert [statement.split()[0] for statement in statements] == [
+        "INSERT",
+        "INSERT",
+        "INSERT",
+        "UPDATE",
+        "DELETE",
+    ]
+
+
+async def test_a_statement_that_is_not_alone_shares_the_transaction(
+    adapter: SQLiteAdapter, data_version: Callable[[], int]
+) -> None:
+    with Gate() as gate:
+        running = adapter._database.submit(gate)
+        first = adapter._database.submit(insert("w1"), one_statement=True)
+        second = adapter._database.submit(lambda _: data_version())
+        before = data_version()
+    await asyncio.gather(running, first)
+    assert await second == before
+
+
+async def test_a_lone_statement_that_fails_leaves_nothing_behind(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO go_goscope_meta VALUES ('w1', 0), ('token', 0)")
+
+    with pytest.raises(BackendError, match="UNIQUE"):
+        await adapter._database.submit(fail, one_statement=True)
+    assert inserted(query) == []
+    assert await adapter._database.submit(insert("w2"), one_statement=True) == "w2"
+
+
+async def test_a_lone_statement_meets_a_side_row_or_a_row_of_its_own(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    """What one statement cannot do is done in a transaction."""
+    await adapter.cache.set("key", 1, "1h", tags=["tag"])
+    await adapter.cache.set("key", 2, "1h")
+    assert await adapter.cache.get("key") == 2
+    assert query("SELECT * FROM go_goscope_cache_side") == []
+    await adapter.checkpoint.save(checkpoint(1, data="old"))
+    await adapter.checkpoint.save(checkpoint(1, data="new"))
+    latest = await adapter.checkpoint.load_latest("task")
+    assert latest is not None
+    assert latest.data == "new"
+
+
 async def test_after_a_crowd_the_writes_of_one_turn_go_together(
     adapter: SQLiteAdapter, data_version: Callable[[], int]
 ) -> None:
@@ -141,6 +207,77 @@ async def test_writes_are_run_in_the_order_they_were_submitted(adapter: SQLiteAd
 
     await asyncio.gather(*(adapter._database.submit(number(n)) for n in range(2000)))
     assert order == list(range(2000))
+
+
+# --- rows of one statement ---------------------------------------------------------------------
+
+
+async def set_together(adapter: SQLiteAdapter, entries: list[tuple[str, object]]) -> list[Any]:
+    """Set the entries while another write runs, so that they share a batch; what they end in."""
+    with Gate() as gate:
+        running = adapter._database.submit(gate)
+        await gate.wait_entered()
+        sets = [asyncio.create_task(adapter.cache.set(*entry)) for entry in entries]
+        await asyncio.sleep(0.01)
+    await running
+    return await asyncio.gather(*sets, return_exceptions=True)
+
+
+async def test_entries_that_wait_are_written_by_few_statements(adapter: SQLiteAdapter) -> None:
+    """Each statement more gives the interpreter away, and competes with the loop to get it back."""
+    statements: list[str] = []
+    await adapter._database.submit(
+        lambda connection: connection.set_trace_callback(statements.append), one_statement=True
+    )
+    assert await set_together(adapter, [(f"{n}", n) for n in range(100)]) == [None] * 100
+    await adapter.cache.set_many({f"{n}": -n for n in range(100)})
+    written = [text.count("'cache:") for text in statements if text.lstrip().startswith("INSERT")]
+    assert written == [64, 32, 4, 64, 32, 4]
+    assert await adapter.cache.get("99") == -99
+
+
+async def test_of_the_values_for_one_key_the_last_stays(adapter: SQLiteAdapter) -> None:
+    await set_together(adapter, [("key", n) for n in range(10)])
+    assert await adapter.cache.get("key") == 9
+    assert await adapter.cache.keys() == ["key"]
+
+
+async def test_an_entry_with_a_side_row_among_others(adapter: SQLiteAdapter, query: Query) -> None:
+    """The statement leaves it out; then it is written alone, and its tags go."""
+    await adapter.cache.set("key1", "old", "1h", tags=["tag"])
+    await adapter.cache.set("key3", "old", "1h", stale="1h")
+    assert await set_together(adapter, [(f"key{n}", "new") for n in range(5)]) == [None] * 5
+    found = await adapter.cache.get_many([f"key{n}" for n in range(5)])
+    assert found == {f"key{n}": "new" for n in range(5)}
+    assert query("SELECT * FROM go_goscope_cache_side") == []
+    assert query("SELECT * FROM go_goscope_cache_tags") == []
+
+
+async def test_the_disk_gets_full_for_one_row_and_the_others_are_kept(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    pages = query("PRAGMA page_count")[0][0]
+    await adapter._database.submit(
+        lambda connection: connection.execute(f"PRAGMA max_page_count = {pages + 5}").fetchall()
+    )
+    outcomes = await set_together(adapter, [("key0", 0), ("key1", BIG), ("key2", 2)])
+    assert [type(outcome) for outcome in outcomes] == [type(None), BackendFull, type(None)]
+    assert sorted(await adapter.cache.keys()) == ["key0", "key2"]
+
+
+async def test_a_statement_refused_for_one_row_fails_that_one_alone(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    query(
+        "CREATE TRIGGER refuse BEFORE INSERT ON go_goscope_cache WHEN new.key = 'cache:key1' "
+        "BEGIN SELECT RAISE(ABORT, 'as the test wants it'); END"
+    )
+    outcomes = await set_together(adapter, [(f"key{n}", n) for n in range(3)])
+    assert [type(outcome) for outcome in outcomes] == [type(None), BackendError, type(None)]
+    assert sorted(await adapter.cache.keys()) == ["key0", "key2"]
+    with pytest.raises(BackendError, match="as the test wants it"):
+        await adapter.cache.set_many({f"key{n}": -n for n in range(3)})
+    assert await adapter.cache.get("key0") == 0
 
 
 # --- failing -----------------------------------------------------------------------------------
@@ -200,14 +337,18 @@ async def test_the_disk_gets_full_for_one_write_and_the_others_are_kept(
     assert await submit(insert("w3")) == "w3"
 
 
-async def test_every_write_gets_its_own_error_when_the_lock_is_not_to_be_had(path: Path) -> None:
+@pytest.mark.parametrize("one_statement", [False, True])
+async def test_every_write_gets_its_own_error_when_the_lock_is_not_to_be_had(
+    path: Path, one_statement: bool
+) -> None:
     async with SQLiteAdapter(path, busy_timeout="50ms") as adapter:
         other = sqlite3.connect(path, isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
             submit = adapter._database.submit
             outcomes = await asyncio.gather(
-                *(submit(insert(f"w{number}")) for number in range(3)), return_exceptions=True
+                *(submit(insert(f"w{number}"), one_statement=one_statement) for number in range(3)),
+                return_exceptions=True,
             )
         finally:
             other.close()

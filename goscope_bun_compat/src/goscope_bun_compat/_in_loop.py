@@ -59,7 +59,11 @@ class InLoopDatabase(BaseDatabase):
         self._is_log_done = False
 
     def submit(
-        self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        rows: int = 1,
+        one_statement: bool = False,
     ) -> asyncio.Future[T]:
         loop = self.check()
         now = perf_counter()
@@ -71,8 +75,8 @@ class InLoopDatabase(BaseDatabase):
             or self._turn.is_used_up(now)
             or self._may_gather(now)
         ):
-            return super().submit(work, rows=rows)
-        write = new_write(work, rows, loop)
+            return super().submit(work, rows=rows, one_statement=one_statement)
+        write = new_write(work, rows, one_statement, loop)
         self._run(Batch([write], MAX_SECONDS))
         if self._queue or self._is_log_long:
             self._start_draining(loop)

@@ -86,10 +86,14 @@ class BaseDatabase(ABC):
         return self._queue.max_rows
 
     def submit(
-        self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        rows: int = 1,
+        one_statement: bool = False,
     ) -> asyncio.Future[T]:
         loop = self.check()
-        write = new_write(work, rows, loop)
+        write = new_write(work, rows, one_statement, loop)
         self._queue.append(write)
         if self._draining is None:
             self._start_draining(loop)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from goscope.backend import ShieldableFuture
 
 from ._errors import is_busy, translate
+from ._row_statement import RowWrite
 
 T = TypeVar("T")
 
@@ -21,17 +22,21 @@ class Write(ShieldableFuture[T]):
 
     A write that has not begun can be cancelled, and then never happens. One that has begun cannot
     be: asyncio then lets the awaiting task wait for the outcome and raises its cancellation after.
-    ``rows`` is roughly how many rows it writes. `new_write` makes one, since an ``__init__`` would
-    cost as much as all the rest of it.
+    ``rows`` is roughly how many rows it writes, ``one_statement`` whether it needs no transaction.
+    ``returned`` is what ``work`` returned when it was last attempted, unless ``error`` is what it
+    raised. `new_write` makes one, since an ``__init__`` would cost as much as all the rest of it.
     """
 
+    # The thread gets these from the loop with every batch: a dict each would be twice as much.
+    __slots__ = ("begun", "blocked_at", "error", "one_statement", "returned", "rows", "work")
+
     work: Callable[[sqlite3.Connection], T]
-    rows = 1
-    begun = False
-    blocked_at = 0.0
+    rows: int
+    one_statement: bool
+    begun: bool
+    blocked_at: float
     returned: T
-    """What ``work`` returned when it was last attempted, unless ``error`` is what it raised."""
-    error: BaseException | None = None
+    error: BaseException | None
 
     def cancel(self, msg: Any | None = None) -> bool:
         return not self.begun and super().cancel(msg)
@@ -47,12 +52,19 @@ class Write(ShieldableFuture[T]):
 
 
 def new_write(
-    work: Callable[[sqlite3.Connection], T], rows: int, loop: asyncio.AbstractEventLoop
+    work: Callable[[sqlite3.Connection], T],
+    rows: int,
+    one_statement: bool,
+    loop: asyncio.AbstractEventLoop,
 ) -> Write[T]:
     """Make a write that is yet to run."""
     write: Write[T] = Write(loop=loop)
     write.work = work
     write.rows = rows
+    write.one_statement = one_statement
+    write.begun = False
+    write.blocked_at = 0.0
+    write.error = None
     return write
 
 
@@ -134,15 +146,12 @@ class Batch:
         connection.execute("BEGIN IMMEDIATE")
         deadline = perf_counter() + self._max_seconds
         attempted = 0
-        for write in self._writes:
-            changes = connection.total_changes
-            # Without savepoints, a failed write can stay only if it left nothing behind.
-            if not write.attempt(connection) and (
-                not connection.in_transaction or connection.total_changes != changes
-            ):
+        while attempted < len(self._writes):
+            count = _attempt_from(self._writes, attempted, connection)
+            if not count:
                 _roll_back(connection)
                 return False
-            attempted += 1
+            attempted += count
             if perf_counter() > deadline:
                 break
         try:
@@ -157,14 +166,10 @@ class Batch:
         """Run each write in a transaction of its own, so that it fails or succeeds alone."""
         deadline = perf_counter() + self._max_seconds
         for write in self._writes:
-            connection.execute("BEGIN IMMEDIATE")
-            if write.attempt(connection):
-                try:
-                    connection.execute("COMMIT")
-                except sqlite3.Error as exc:
-                    write.error = exc
-            if write.error is not None:
-                _roll_back(connection)
+            if write.one_statement:
+                _run_statement(write, connection)
+            else:
+                _run_transaction(write, connection)
             self._ended += 1
             if perf_counter() > deadline:
                 break
@@ -204,6 +209,70 @@ class WriteQueue:
         for write in writes:
             write.begun = False
         self._writes.extendleft(reversed(writes))
+
+
+def _attempt_from(writes: list[Write[Any]], start: int, connection: sqlite3.Connection) -> int:
+    """Attempt the next write, and with it those whose rows the same statement can write.
+
+    How many these are; 0 if the transaction they are part of has to be rolled back.
+    """
+    rows = _rows_from(writes, start)
+    if len(rows) > 1:
+        together = writes[start : start + len(rows)]
+        return len(rows) if _attempt_rows(together, rows, connection) else 0
+    changes = connection.total_changes
+    # Without savepoints, a failed write can stay only if it left nothing behind.
+    stays = writes[start].attempt(connection) or (
+        connection.in_transaction and connection.total_changes == changes
+    )
+    return int(stays)
+
+
+def _rows_from(writes: list[Write[Any]], start: int) -> list[RowWrite]:
+    """The works of the next writes, as long as they write a row with the same statement."""
+    found: list[RowWrite] = []
+    first = writes[start].work
+    if isinstance(first, RowWrite):
+        for write in writes[start:]:
+            work = write.work
+            if not isinstance(work, RowWrite) or work.statement is not first.statement:
+                break
+            found.append(work)
+    return found
+
+
+def _attempt_rows(
+    writes: list[Write[Any]], works: list[RowWrite], connection: sqlite3.Connection
+) -> bool:
+    """Attempt the works of the writes with one statement; whether none failed."""
+    try:
+        written = works[0].statement.write(connection, [work.row for work in works])
+    except Exception:
+        return False
+    if written < len(works):  # which ones were left out?
+        return all(write.attempt(connection) for write in writes)
+    for write in writes:
+        write.returned, write.error = True, None
+    return True
+
+
+def _run_statement(write: Write[Any], connection: sqlite3.Connection) -> None:
+    """Let SQLite commit the write by itself. Raises if another connection is in the way."""
+    if not write.attempt(connection):
+        error = write.error
+        if isinstance(error, sqlite3.Error) and is_busy(error):
+            raise error
+
+
+def _run_transaction(write: Write[Any], connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    if write.attempt(connection):
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as exc:
+            write.error = exc
+    if write.error is not None:
+        _roll_back(connection)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

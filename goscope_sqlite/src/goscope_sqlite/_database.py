@@ -20,7 +20,11 @@ class Database(Protocol):
     """
 
     def submit(
-        self, work: Callable[[sqlite3.Connection], T], *, rows: int = 1
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        rows: int = 1,
+        one_statement: bool = False,
     ) -> asyncio.Future[T]:
         """Submit one atomic write; the future resolves to what ``work`` returns, once committed.
 
@@ -29,6 +33,8 @@ class Database(Protocol):
         leaves the transaction alone. What it raises is raised by the future, and nothing it did
         is kept. A caller that is cancelled while its write runs gets the cancellation after it.
         ``rows`` says roughly how many rows it writes: many of them may run elsewhere than few.
+        ``one_statement`` says that it is no more than that, atomic by itself: it needs no
+        transaction unless other writes share one with it.
         """
         ...
 

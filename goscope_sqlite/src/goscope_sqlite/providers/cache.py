@@ -18,6 +18,7 @@ from goscope.backend import (
 )
 
 from .._database import Database, Row
+from .._row_statement import RowStatement, RowWrite
 from ..schema import digest, from_seconds, rows_of, seconds, upper_bound
 from .lock import check_fence
 
@@ -41,10 +42,15 @@ _REPLACE: Final = """
 """
 _INSERT: Final = "INSERT INTO go_goscope_cache (key, value, expires_at, created_at)"
 _WRITE: Final = f"{_INSERT} VALUES (?, ?, ?, ?) {_REPLACE}"
-_WRITE_IF_ALONE: Final = f"""
-    {_INSERT} SELECT ?, ?, ?, ?
-    WHERE NOT EXISTS (SELECT 1 FROM go_goscope_cache_side WHERE key = ?) {_REPLACE}
-"""
+_WRITE_IF_ALONE: Final = RowStatement(
+    f"""
+    {_INSERT} SELECT * FROM (VALUES {{rows}})
+    WHERE NOT EXISTS (SELECT 1 FROM go_goscope_cache_side WHERE key = column1) {_REPLACE}
+    """,
+    columns=4,
+)
+"""Leaves those out whose entry has a side row. Most have none: one statement tells, where two would
+take twice the time."""
 _DELETE: Final = "DELETE FROM go_goscope_cache WHERE key = ? RETURNING expires_at"
 _DELETE_EXPIRED: Final = """
     DELETE FROM go_goscope_cache AS c
@@ -107,13 +113,19 @@ class SQLiteCacheProvider(BaseCacheProvider):
 
     async def _set(self, entries: Mapping[str, StoredEntry], fence: Fence | None) -> None:
         now = self.context.clock.wall_ms()
+        rows = sum(rows_of(entry.text) for entry in entries.values())
+        if fence is None and len(entries) == 1:
+            [(key, entry)] = entries.items()
+            write = RowWrite(_WRITE_IF_ALONE, _row(key, entry, now))
+            if _is_plain(entry) and await self._database.submit(
+                write, rows=rows, one_statement=True
+            ):
+                return
 
         def store(connection: sqlite3.Connection) -> None:
             check_fence(connection, fence)
-            for key, entry in entries.items():
-                _write(connection, key, entry, now)
+            _write_all(connection, entries, now)
 
-        rows = sum(rows_of(entry.text) for entry in entries.values())
         await self._database.submit(store, rows=rows)
 
     async def _update(
@@ -237,14 +249,33 @@ def _read(connection: sqlite3.Connection, key: str) -> StoredEntry | None:
     return _decode(rows[0]) if rows else None
 
 
-def _write(connection: sqlite3.Connection, key: str, entry: StoredEntry, now: int) -> None:
+def _is_plain(entry: StoredEntry) -> bool:
+    """Whether all there is to know about the entry is in its row."""
+    return not entry.tags and entry.stale_until is None
+
+
+def _row(key: str, entry: StoredEntry, now: int) -> Row:
     expires_at = None if entry.expires_at is None else seconds(entry.expires_at)
-    row = (key, entry.text, expires_at, now // 1000)
-    # Most entries have no side row: one statement tells, where two would take twice the time.
-    if not connection.execute(_WRITE_IF_ALONE, (*row, key)).rowcount:
+    return key, entry.text, expires_at, now // 1000
+
+
+def _write_all(
+    connection: sqlite3.Connection, entries: Mapping[str, StoredEntry], now: int
+) -> None:
+    if all(map(_is_plain, entries.values())):
+        rows = [_row(key, entry, now) for key, entry in entries.items()]
+        if _WRITE_IF_ALONE.write(connection, rows) == len(rows):
+            return
+    for key, entry in entries.items():
+        _write(connection, key, entry, now)
+
+
+def _write(connection: sqlite3.Connection, key: str, entry: StoredEntry, now: int) -> None:
+    row = _row(key, entry, now)
+    if not _WRITE_IF_ALONE.write(connection, [row]):
         connection.execute(_WRITE, row)
         drop_side(connection, key)
-    if entry.tags or entry.stale_until is not None:
+    if not _is_plain(entry):
         tags = json.dumps(entry.tags)
         connection.execute(_WRITE_SIDE, (key, digest(entry.text), entry.stale_until, tags))
         connection.executemany(_WRITE_TAG, [(tag, key) for tag in entry.tags])

@@ -52,19 +52,22 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
         self._database = database
 
     async def _save(self, row: StoredCheckpoint, fence: Fence | None) -> None:
-        created_at = self.context.clock.wall_ms() // 1000
+        parameters = (*row, self.context.clock.wall_ms() // 1000, row.task_id, row.sequence)
+
+        def append(connection: sqlite3.Connection) -> bool:
+            try:
+                return connection.execute(_APPEND, parameters).rowcount > 0
+            except sqlite3.IntegrityError as exc:  # the id is another checkpoint's
+                raise self._conflict(row, _latest(connection, row.task_id)) from exc
 
         def save(connection: sqlite3.Connection) -> None:
             check_fence(connection, fence)
-            parameters = (*row, created_at, row.task_id, row.sequence)
-            try:
-                appended = connection.execute(_APPEND, parameters).rowcount
-            except sqlite3.IntegrityError as exc:  # the id is another checkpoint's
-                raise self._conflict(row, _latest(connection, row.task_id)) from exc
-            if not appended:
+            if not append(connection):
                 self._replace(connection, row)
 
-        await self._database.submit(save, rows=rows_of(row.text))
+        submit, rows = self._database.submit, rows_of(row.text)
+        if fence is not None or not await submit(append, rows=rows, one_statement=True):
+            await submit(save, rows=rows)
 
     async def _load(self, checkpoint_id: str) -> StoredCheckpoint | None:
         return _decode(await self._database.read_one(_LOAD, (checkpoint_id,)))

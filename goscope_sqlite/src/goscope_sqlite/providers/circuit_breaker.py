@@ -82,7 +82,7 @@ class SQLiteCircuitBreakerStateProvider(BaseCircuitBreakerStateProvider):
             count: int = connection.execute(_RECORD_FAILURE, parameters).fetchall()[0][0]
             return count
 
-        return self._database.submit(record)
+        return self._database.submit(record, one_statement=fence is None)
 
 
 def _decode(row: Row) -> CircuitBreakerState:

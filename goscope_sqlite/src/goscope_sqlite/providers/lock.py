@@ -270,7 +270,7 @@ class SQLiteLockProvider(BaseLockProvider):
             parameters = (now + ttl_ms, key, token, now, clock.boot_id)
             return connection.execute(_EXTEND, parameters).rowcount > 0
 
-        return self._database.submit(extend)
+        return self._database.submit(extend, one_statement=True)
 
     def _release(self, key: str, token: int) -> Awaitable[None]:
         return self._end(key, lambda connection: end_lease(connection, key, token))
@@ -280,7 +280,7 @@ class SQLiteLockProvider(BaseLockProvider):
 
     def _end(self, key: str, work: Callable[[sqlite3.Connection], None]) -> Awaitable[None]:
         # A callback, not a coroutine around it: the future itself knows how to be cancelled.
-        ending = self._database.submit(work)
+        ending = self._database.submit(work, one_statement=True)
         ending.add_done_callback(lambda _: self.waiters.notify(key))
         return ending
 
