@@ -122,7 +122,7 @@ def _setting(gs: goscope.Scope) -> Mapping[str, Layer]:
     execute = connection.cursor().execute
 
     def batch(number: int) -> None:
-        alone = Batch([new_write(_set(number), 1, True, database.check())], FOREVER)
+        alone = Batch([new_write(_set(number), 1, True, database.check())], FOREVER, merges=False)
         alone.run(connection)
         alone.resolve("")
 

@@ -77,7 +77,7 @@ class InLoopDatabase(BaseDatabase):
         ):
             return super().submit(work, rows=rows, one_statement=one_statement)
         write = new_write(work, rows, one_statement, loop)
-        self._run(Batch([write], MAX_SECONDS))
+        self._run(Batch([write], MAX_SECONDS, merges=False))
         if self._queue or self._is_log_long:
             self._start_draining(loop)
         return write
@@ -85,7 +85,8 @@ class InLoopDatabase(BaseDatabase):
     # --- opening and closing -----------------------------------------------------------------
 
     def _new_queue(self) -> WriteQueue:
-        return WriteQueue(MAX_ROWS, MAX_SECONDS)
+        # A statement of many rows would hold the loop up where each of them is slow to come.
+        return WriteQueue(MAX_ROWS, MAX_SECONDS, merges=False)
 
     async def _open(self) -> str:
         self._worker = Worker("goscope-sqlite-bun")
@@ -110,7 +111,7 @@ class InLoopDatabase(BaseDatabase):
     async def _close_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
-            writer.close()
+            await self._in_thread(writer.close)  # the last to close moves what is left of the log
         if self._worker is not None:
             self._worker.stop()
 
@@ -142,7 +143,8 @@ class InLoopDatabase(BaseDatabase):
             if batch.blocked is None:
                 longest = RETRY_SHORTEST
                 if batch.size > 1 or self._queue:  # else: a lone writer, whose next one is at once
-                    await _pause(0)
+                    await _pause(0)  # the callers go on, in a turn of their own: two short ones
+                    await _pause(0)  # hold up others less than a long one does
             else:
                 await _pause(longest * random.random())
                 longest = min(longest * 2, RETRY_LONGEST)

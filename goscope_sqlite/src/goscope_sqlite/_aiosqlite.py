@@ -61,7 +61,7 @@ class AiosqliteDatabase(BaseDatabase):
         self._gather_until = 0.0
 
     def _new_queue(self) -> WriteQueue:
-        return WriteQueue(MAX_ROWS, MAX_SECONDS)
+        return WriteQueue(MAX_ROWS, MAX_SECONDS, merges=True)
 
     async def _open(self) -> str:
         self._lender = Lender()  # its timer may have been that of another loop

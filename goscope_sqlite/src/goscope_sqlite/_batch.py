@@ -73,14 +73,16 @@ class Batch:
 
     `run` may block and belongs where the connection lives; `resolve` belongs to the event loop.
     ``blocked`` is SQLite's error if another connection held the write lock for longer than the
-    busy timeout of this one: what is unfinished then did not happen, and can be run again.
+    busy timeout of this one: what is unfinished then did not happen, and can be run again. With
+    ``merges``, rows that the same statement writes are written at once, which nothing interrupts.
     """
 
-    def __init__(self, writes: list[Write[Any]], max_seconds: float) -> None:
+    def __init__(self, writes: list[Write[Any]], max_seconds: float, *, merges: bool) -> None:
         self.finished = False
         self.blocked: sqlite3.Error | None = None
         self._writes = writes
         self._max_seconds = max_seconds
+        self._merges = merges
         self._ended = 0  # so many of the writes, from the first on, have their outcome
         for write in writes:
             write.begun = True
@@ -147,7 +149,11 @@ class Batch:
         deadline = perf_counter() + self._max_seconds
         attempted = 0
         while attempted < len(self._writes):
-            count = _attempt_from(self._writes, attempted, connection)
+            rows = _rows_from(self._writes, attempted) if self._merges else []
+            if len(rows) > 1:
+                count = _attempt_rows(self._writes[attempted:], rows, connection)
+            else:
+                count = _attempt_one(self._writes[attempted], connection)
             if not count:
                 _roll_back(connection)
                 return False
@@ -179,13 +185,14 @@ class WriteQueue:
     """Writes in the order they were submitted.
 
     A batch has at most ``max_rows`` rows, or is a single larger write. It is committed after
-    ``max_seconds`` of work, so that others get their turn.
+    ``max_seconds`` of work, so that others get their turn. ``merges`` is for its batches.
     """
 
-    def __init__(self, max_rows: int, max_seconds: float) -> None:
+    def __init__(self, max_rows: int, max_seconds: float, *, merges: bool) -> None:
         self.max_rows: Final = max_rows
         self._writes: deque[Write[Any]] = deque()
         self._max_seconds = max_seconds
+        self._merges = merges
 
     def __len__(self) -> int:
         return len(self._writes)
@@ -202,30 +209,13 @@ class WriteQueue:
             if not write.cancelled():
                 writes.append(write)
                 rows += write.rows
-        return Batch(writes, self._max_seconds) if writes else None
+        return Batch(writes, self._max_seconds, merges=self._merges) if writes else None
 
     def put_back(self, writes: list[Write[Any]]) -> None:
         """Queue writes again that a batch left unfinished, in front of all others."""
         for write in writes:
             write.begun = False
         self._writes.extendleft(reversed(writes))
-
-
-def _attempt_from(writes: list[Write[Any]], start: int, connection: sqlite3.Connection) -> int:
-    """Attempt the next write, and with it those whose rows the same statement can write.
-
-    How many these are; 0 if the transaction they are part of has to be rolled back.
-    """
-    rows = _rows_from(writes, start)
-    if len(rows) > 1:
-        together = writes[start : start + len(rows)]
-        return len(rows) if _attempt_rows(together, rows, connection) else 0
-    changes = connection.total_changes
-    # Without savepoints, a failed write can stay only if it left nothing behind.
-    stays = writes[start].attempt(connection) or (
-        connection.in_transaction and connection.total_changes == changes
-    )
-    return int(stays)
 
 
 def _rows_from(writes: list[Write[Any]], start: int) -> list[RowWrite]:
@@ -243,17 +233,31 @@ def _rows_from(writes: list[Write[Any]], start: int) -> list[RowWrite]:
 
 def _attempt_rows(
     writes: list[Write[Any]], works: list[RowWrite], connection: sqlite3.Connection
-) -> bool:
-    """Attempt the works of the writes with one statement; whether none failed."""
+) -> int:
+    """Attempt the works of the first writes together.
+
+    How many these are; 0 if the transaction they are part of has to be rolled back.
+    """
     try:
         written = works[0].statement.write(connection, [work.row for work in works])
     except Exception:
-        return False
-    if written < len(works):  # which ones were left out?
-        return all(write.attempt(connection) for write in writes)
-    for write in writes:
-        write.returned, write.error = True, None
-    return True
+        return 0
+    for write, _ in zip(writes, works, strict=False):
+        if written == len(works):
+            write.returned, write.error = True, None
+        elif not write.attempt(connection):  # now that some were left out: was it this one?
+            return 0
+    return len(works)
+
+
+def _attempt_one(write: Write[Any], connection: sqlite3.Connection) -> int:
+    """Attempt the write; 1, or 0 if the transaction it is part of has to be rolled back."""
+    changes = connection.total_changes
+    # Without savepoints, a failed write can stay only if it left nothing behind.
+    stays = write.attempt(connection) or (
+        connection.in_transaction and connection.total_changes == changes
+    )
+    return int(stays)
 
 
 def _run_statement(write: Write[Any], connection: sqlite3.Connection) -> None:
