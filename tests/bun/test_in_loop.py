@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -89,6 +90,51 @@ async def test_writes_of_one_turn_are_committed_together(
     await asyncio.gather(*writes)
     assert alone.done()
     assert seen == [11], "the first was resolved before the last was committed"
+
+
+async def test_a_batch_and_its_callers_have_turns_of_their_own(
+    adapter: BunSQLiteAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A timer is up to three turns late, so two short ones hold it up less than a long one."""
+    loop: Any = asyncio.get_running_loop()
+    select, turns = loop._selector.select, itertools.count(1)
+    turn = 0
+
+    def begin_turn(timeout: float | None = None) -> Any:
+        nonlocal turn
+        turn = next(turns)
+        return select(timeout)
+
+    monkeypatch.setattr(loop._selector, "select", begin_turn)
+    batches: set[int] = set()
+    callers: set[int] = set()
+
+    async def write() -> None:
+        for _ in range(20):
+            await adapter._database.submit(lambda _: batches.add(turn))
+            callers.add(turn)
+
+    await asyncio.gather(*(write() for _ in range(64)))
+    at_once = {min(batches)}  # the first caller goes on before there is a crowd
+    assert len(batches) >= 64 * 20 / 16
+    assert batches & callers <= at_once
+
+
+async def test_no_statement_in_the_loop_writes_many_rows(
+    adapter: BunSQLiteAdapter, path: Path
+) -> None:
+    """Where each row is slow to come, nothing else could run until the last one was there."""
+    statements: list[str] = []
+    await adapter._database.submit(
+        lambda connection: connection.set_trace_callback(statements.append), one_statement=True
+    )
+    with write_lock(path):
+        writing = [asyncio.create_task(adapter.cache.set(f"key{n}", n)) for n in range(10)]
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*writing)
+    written = [text.count("'cache:") for text in statements if text.lstrip().startswith("INSERT")]
+    assert sum(written) >= 10  # those that waited for the lock were tried before
+    assert max(written) == 1
 
 
 async def test_one_that_fails_leaves_the_others_alone(
@@ -304,6 +350,25 @@ async def test_a_closed_adapter_leaves_one_file(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     with pytest.raises(ScopeNotOpen):
         await adapter.cache.get("key")
+
+
+async def test_the_file_is_closed_where_that_holds_up_nobody(path: Path) -> None:
+    """The last connection to be closed moves what is left of the log."""
+    closed_in: list[str] = []
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            closed_in.append(threading.current_thread().name)
+            super().close()
+
+    async with BunSQLiteAdapter(path) as adapter:
+        database = adapter._database
+        assert isinstance(database, InLoopDatabase)
+        assert database._writer is not None
+        database._writer.close()
+        database._writer = sqlite3.connect(path, factory=Watched, check_same_thread=False)
+    assert len(closed_in) == 1
+    assert closed_in[0].startswith("goscope-sqlite-bun")
 
 
 async def test_another_loop_is_refused(adapter: BunSQLiteAdapter) -> None:

@@ -16,6 +16,7 @@ from goscope import Checkpoint
 from goscope.errors import BackendBusy, BackendError, BackendFull
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite._batch import Write
+from goscope_sqlite._row_statement import RowStatement, RowWrite
 
 pytestmark = pytest.mark.asyncio
 
@@ -234,6 +235,25 @@ async def test_entries_that_wait_are_written_by_few_statements(adapter: SQLiteAd
     written = [text.count("'cache:") for text in statements if text.lstrip().startswith("INSERT")]
     assert written == [64, 32, 4, 64, 32, 4]
     assert await adapter.cache.get("99") == -99
+
+
+async def test_only_rows_of_the_same_statement_go_together(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    put = RowStatement("INSERT OR REPLACE INTO go_goscope_meta VALUES {rows}", columns=2)
+    add = RowStatement("INSERT OR IGNORE INTO go_goscope_meta VALUES {rows}", columns=2)
+    outcomes = await together(
+        adapter,
+        RowWrite(put, ("w1", "put")),
+        RowWrite(put, ("w2", "put")),
+        RowWrite(add, ("w2", "added")),
+        RowWrite(add, ("w3", "added")),
+        insert("w4"),
+        RowWrite(add, ("w5", "added")),
+    )
+    assert outcomes == [True, True, False, True, "w4", True]
+    assert query("SELECT value FROM go_goscope_meta WHERE key = 'w2'") == [("put",)]
+    assert inserted(query) == ["w1", "w2", "w3", "w4", "w5"]
 
 
 async def test_of_the_values_for_one_key_the_last_stays(adapter: SQLiteAdapter) -> None:

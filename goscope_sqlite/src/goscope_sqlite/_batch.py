@@ -242,12 +242,11 @@ def _attempt_rows(
         written = works[0].statement.write(connection, [work.row for work in works])
     except Exception:
         return 0
-    for write, _ in zip(writes, works, strict=False):
-        if written == len(works):
-            write.returned, write.error = True, None
-        elif not write.attempt(connection):  # now that some were left out: was it this one?
-            return 0
-    return len(works)
+    if written < len(works):  # some were left out, and each has to know whether it was
+        return 0
+    for write in writes[:written]:
+        write.returned, write.error = True, None
+    return written
 
 
 def _attempt_one(write: Write[Any], connection: sqlite3.Connection) -> int:
