@@ -71,6 +71,16 @@ async def test_writes_wait_for_those_who_read_and_then_write(
     assert len(sizes) - begun < 2 * CALLERS * ROUNDS / GATHER_TO
 
 
+async def test_after_a_large_commit_its_callers_go_on_before_the_next(
+    adapter: SQLiteAdapter, sent: Now
+) -> None:
+    """They read and will write again: what the few others have to write need not go alone."""
+    sizes = await batches(adapter, GATHER_TO, 10)
+    after_large = [size for last, size in itertools.pairwise(sizes) if last > GATHER_TO / 2]
+    assert len(after_large) >= ROUNDS / 2
+    assert min(after_large[: ROUNDS // 2]) >= GATHER_FROM
+
+
 async def test_writes_wait_no_longer_than_they_may(adapter: SQLiteAdapter, sent: Now) -> None:
     sent.step = GATHER_SECONDS * 2
     await write_together(adapter)

@@ -147,6 +147,9 @@ class AiosqliteDatabase(BaseDatabase):
         self._resolve(batch)
         if self._checkpointer is not None and self._checkpointer.is_due():
             self._run(self._checkpointer.run, self._after_checkpoint)
+        elif batch.size > 1:
+            # After its callers have gone on: what they want now decides how long to gather.
+            asyncio.get_running_loop().call_soon(self._drain)
         else:
             self._drain()
 
