@@ -8,7 +8,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-YIELD_AFTER: Final = 0.00025
+YIELD_AFTER: Final = 0.0003
 """Seconds of work in one turn of the loop: an ``await`` that never suspends never yields. So few,
 since a timer of asyncio is up to three turns late."""
 
