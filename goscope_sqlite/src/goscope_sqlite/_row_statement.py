@@ -20,8 +20,7 @@ MOST: Final = 64
 class RowStatement:
     """An ``INSERT`` of one row or more, which may leave some of them out.
 
-    ``sql`` has ``{rows}`` in place of the list of rows, each of so many columns. To write a row
-    twice is to be the same as to write it once.
+    ``sql`` has ``{rows}`` in place of the list of rows, each of so many columns.
     """
 
     def __init__(self, sql: str, columns: int) -> None:
