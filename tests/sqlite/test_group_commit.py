@@ -113,7 +113,7 @@ async def test_a_lone_write_is_on_its_way_at_once(adapter: SQLiteAdapter) -> Non
 
 
 async def test_a_lone_statement_needs_no_transaction(adapter: SQLiteAdapter) -> None:
-    """SQLite applies it whole or not at all by itself, in a tenth less of the time."""
+    """SQLite applies it whole or not at all by itself."""
     statements: list[str] = []
     handle = await adapter.lock.acquire("key")
     assert handle is not None

@@ -116,9 +116,8 @@ class SQLiteCacheProvider(BaseCacheProvider):
         rows = sum(rows_of(entry.text) for entry in entries.values())
         if fence is None and len(entries) == 1:
             [(key, entry)] = entries.items()
-            write = RowWrite(_WRITE_IF_ALONE, _row(key, entry, now))
             if _is_plain(entry) and await self._database.submit(
-                write, rows=rows, one_statement=True
+                RowWrite(_WRITE_IF_ALONE, _row(key, entry, now)), rows=rows, one_statement=True
             ):
                 return
 
