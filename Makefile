@@ -9,7 +9,7 @@ MEASURED := $(VENV)/.measured
 BUN := .bun/node_modules/.bin/bun
 PYPROJECTS := $(wildcard pyproject.toml */pyproject.toml)
 
-# Newer versions of pip and pyright are no news here.
+# Do not announce newer versions of pip and pyright.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -68,10 +68,11 @@ $(INSTALLED): $(PYPROJECTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo '$(PYTHON) is older than Python 3.11: name a newer one with PYTHON=...'; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' # the first with --group
+	@$(BIN)/python -m pip install --quiet --editable '.[cli,demo,testing]' --group dev --group docs
 	@touch $@
 
 # What goscope is compared with is installed only where it is measured.
 $(MEASURED): $(INSTALLED)
-	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@$(BIN)/python -m pip install --quiet --group bench
 	@touch $@

@@ -16,7 +16,7 @@ import msgspec
 import goscope
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite.database import Batch, new_write
+from goscope_sqlite.engine import Batch, new_write
 
 from .progress import say
 from .result import Measured

@@ -92,7 +92,7 @@ class _Goscope(Contender):
         return await self._checkpoints.load_latest(saved.task_id)
 
     def replay(self, number: int) -> Awaitable[Any]:
-        return self._scope.once(self.key(number), _succeed)
+        return self._scope.idempotency.run(self.key(number), _succeed)
 
 
 class _InMemoryLocks(_Goscope):

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, Final, NamedTuple, TypeVar
 
 from goscope.backend import StoreContext, SystemClock
-from goscope_sqlite.database import Row
+from goscope_sqlite.engine import Row
 from goscope_sqlite.providers import (
     SQLiteCacheProvider,
     SQLiteCheckpointProvider,

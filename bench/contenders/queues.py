@@ -10,7 +10,7 @@ from typing import Any
 
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite.database import Row
+from goscope_sqlite.engine import Row
 
 from ..contender import Operation
 from ..sql import CHECKPOINT, FAILURE, LATEST, RELEASE, SET

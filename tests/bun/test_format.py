@@ -267,10 +267,10 @@ async def test_checkpoints_are_the_same_on_both_sides(
 async def test_tags_are_forgotten_when_bun_replaces_the_value(
     adapter: BunSQLiteAdapter, service: BunService
 ) -> None:
-    await adapter.cache.set("mine", 1, "1h", tags=["tag"], stale="1h")
-    await adapter.cache.set("theirs", 1, "1h", tags=["tag"], stale="1h")
+    await adapter.cache.set("mine", 1, "1h", tags=["tag"], stale_for="1h")
+    await adapter.cache.set("theirs", 1, "1h", tags=["tag"], stale_for="1h")
     service.call("set", "theirs", "2")
-    assert await adapter.cache.delete_tag("tag") == 1
+    assert await adapter.cache.delete_by_tag("tag") == 1
     assert await adapter.cache.get_many(["mine", "theirs"]) == {"theirs": 2}
 
 

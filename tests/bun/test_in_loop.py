@@ -452,7 +452,11 @@ async def test_writes_that_come_fast_between_reads_are_committed_together(
     adapter: BunSQLiteAdapter, monkeypatch: pytest.MonkeyPatch, step: float, is_fast: bool
 ) -> None:
     now = Now(step)
-    for place in ("goscope_sqlite._reader", "goscope.backend._turn", "goscope_bun_compat._in_loop"):
+    for place in (
+        "goscope_sqlite._engine.reader",
+        "goscope._tools.loop_budget",
+        "goscope_bun_compat._in_loop",
+    ):
         monkeypatch.setattr(f"{place}.perf_counter", now)
     sizes: list[int] = []
     adapter._database.on_commit = sizes.append

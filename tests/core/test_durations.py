@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goscope.backend import milliseconds, strict_milliseconds, wait_milliseconds
+from goscope._tools.duration import strict_milliseconds, wait_milliseconds
+from goscope.backend import milliseconds
 
 STRINGS = {
     "250ms": 250,

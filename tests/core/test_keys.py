@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goscope.backend import (
-    MAX_KEY_LENGTH,
-    check_key,
-    check_pattern,
-    check_prefix,
-    literal_prefix,
-    pattern_regex,
-)
+from goscope._tools.key import MAX_KEY_LENGTH, check_key, check_pattern, check_prefix
+from goscope.backend import literal_prefix, pattern_regex
 from goscope.errors import ConfigurationError
 
 KEY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from goscope.backend import BaseLockProvider, Fence, StoreContext, new_owner
+from goscope._tools.process import unique_name
+from goscope.backend import BaseLockProvider, Fence, StoreContext
 from goscope.errors import BackendBusy, ConfigurationError
 from goscope.providers import LockHolder
 from goscope.testing import FakeClock
@@ -271,5 +272,5 @@ async def test_a_handle_keeps_the_store_it_was_granted_by() -> None:
 
 
 async def test_default_owners_are_unique() -> None:
-    owners = {new_owner() for _ in range(1_000)}
+    owners = {unique_name() for _ in range(1_000)}
     assert len(owners) == 1_000

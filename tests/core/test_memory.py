@@ -32,7 +32,7 @@ async def test_text_that_does_not_decode_is_a_miss_and_an_event(adapter: MemoryA
     """In the cache, which may lose anything; each lookup counts as one miss."""
     events: list[Event] = []
     adapter.observe(events.append)
-    adapter.cache._entries["shop:cache:bad"] = StoredEntry("{")
+    adapter.records.cache["shop:cache:bad"] = StoredEntry("{")
     assert await adapter.cache.get("bad", "default") == "default"
     assert await adapter.cache.get_many(["bad"]) == {}
     assert await adapter.cache.stats() == CacheStats(entries=1, hits=0, misses=2)
@@ -46,16 +46,16 @@ async def test_text_that_does_not_decode_is_a_miss_and_an_event(adapter: MemoryA
 
 @pytest.mark.asyncio
 async def test_a_corrupt_counter_is_an_error_and_is_left_alone(adapter: MemoryAdapter) -> None:
-    adapter.cache._entries["shop:cache:bad"] = StoredEntry("{")
+    adapter.records.cache["shop:cache:bad"] = StoredEntry("{")
     with pytest.raises(CorruptValue, match="'bad'"):
         await adapter.cache.increment("bad")
-    assert adapter.cache._entries["shop:cache:bad"].text == "{"
+    assert adapter.records.cache["shop:cache:bad"].text == "{"
 
 
 @pytest.mark.asyncio
 async def test_a_corrupt_result_is_an_error(adapter: MemoryAdapter) -> None:
     """A miss would run the call a second time."""
-    adapter.idempotency._results["shop:bad"] = StoredResult("{", None)
+    adapter.records.results["shop:bad"] = StoredResult("{", None)
     with pytest.raises(CorruptValue, match="'bad'"):
         await adapter.idempotency.get("bad")
     assert await adapter.idempotency.delete("bad"), "it must be possible to delete it"
@@ -66,9 +66,8 @@ async def test_a_corrupt_checkpoint_is_an_error(adapter: MemoryAdapter) -> None:
     """A miss would start the task over."""
     store = adapter.checkpoint
     await store.save(Checkpoint(id="id", task_id="task", sequence=1, timestamp=0, data=1))
-    (row,) = store._tasks["shop:task"]
-    store._tasks["shop:task"] = [row._replace(text="{")]
-    store._by_id["shop:id"] = row._replace(text="{")
+    (row,) = adapter.records.checkpoints["shop:task"]
+    adapter.records.checkpoints["shop:task"] = [row._replace(text="{")]
     for reading in (store.load("id"), store.load_latest("task"), store.list("task")):
         with pytest.raises(CorruptValue, match="'task'"):
             await reading
@@ -93,9 +92,9 @@ async def test_what_expired_does_not_pile_up(adapter: MemoryAdapter, clock: Fake
         assert await adapter.lease.acquire(f"key{number}", "1s")
         if number % 500 == 0:
             await clock.advance("25h")
-    assert len(adapter.cache._entries) < 3_000
-    assert len(adapter.idempotency._results) < 3_000
-    assert len(adapter.lease.grants.by_key) < 3_000
+    assert len(adapter.records.cache) < 3_000
+    assert len(adapter.records.results) < 3_000
+    assert len(adapter.records.leases) < 3_000
 
 
 @pytest.mark.asyncio
@@ -113,7 +112,7 @@ async def test_a_lease_that_expired_within_a_day_still_fences(
 
 def test_the_module_is_its_own_plugin() -> None:
     (backend,) = goscope_backends()
-    assert (backend.name, backend.schemes) == ("memory", ("memory",))
+    assert backend.name == "memory"
     opened = backend.open(MemoryOptions(key_prefix="shop:", default_lock_ttl="5s"))
     assert isinstance(opened, MemoryAdapter)
     assert not opened.is_connected

@@ -108,8 +108,10 @@ FORBIDDEN = {
         FEATURES | OPENING | FOR_USERS,
     ),
     "a SQL provider does not know what runs its SQL": (
-        members("goscope_sqlite.providers", "goscope_sqlite._database", "goscope_sqlite.schema"),
-        {"aiosqlite", "goscope_sqlite._aiosqlite", "goscope_sqlite.adapter"},
+        members(
+            "goscope_sqlite.providers", "goscope_sqlite._engine.protocol", "goscope_sqlite.schema"
+        ),
+        {"aiosqlite", "goscope_sqlite._engine.thread", "goscope_sqlite.adapter"},
     ),
     "goscope-sqlite does not know what is built on it": (
         members("goscope_sqlite"),

@@ -35,10 +35,7 @@ def test_extras_are_the_members(pyprojects: Projects) -> None:
             *(pyprojects[folder]["project"].get("optional-dependencies", {}) for folder in FOLDERS)
         )
     )
-    extras = dict(pyprojects[""]["project"]["optional-dependencies"])
-    for only_here in ("dev", "bench"):
-        del extras[only_here]
-    assert extras == members
+    assert pyprojects[""]["project"]["optional-dependencies"] == members
 
 
 @pytest.mark.parametrize("table", ["entry-points", "scripts"])
@@ -68,6 +65,7 @@ def test_packages_are_the_members(pyprojects: Projects) -> None:
 def test_one_version_everywhere(pyprojects: Projects) -> None:
     """Members are released together and require one another at exactly that version."""
     version = pyprojects[""]["project"]["version"]
+    assert goscope.__version__ == version
     for folder in FOLDERS:
         project = pyprojects[folder]["project"]
         assert project["version"] == version

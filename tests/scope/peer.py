@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from goscope import Scope, Task
+from goscope import Scope, TaskContext
 
 
 class Order:
@@ -57,7 +57,7 @@ class Order:
             raise ZeroDivisionError
         return os.getpid()
 
-    async def task(self, task: Task[int]) -> int | None:
+    async def task(self, task: TaskContext[int]) -> int | None:
         """The body of a task: saves before and behind its gate; tells where it began."""
         began_at = task.checkpoint.data
         for done in self._saves:
@@ -74,10 +74,10 @@ async def obey(gs: Scope, order: Order) -> Any:
         case "get_or_set":
             return await gs.cache.get_or_set("key", order.body, **order.options)
         case "once":
-            once = await gs.once_detailed("key", order.body, **order.options)
+            once = await gs.idempotency.run_detailed("key", order.body, **order.options)
             return [once.value, once.replayed]
         case "run":
-            return await gs.run("key", order.task, **order.options)
+            return await gs.tasks.run("key", order.task, **order.options)
         case "circuit":
             return await gs.circuit_breaker("key", **order.options).call(order.body)
         case "force_open" | "force_close" | "reset":

@@ -28,7 +28,7 @@ class Store:
         """A closed scope on the store."""
         if self._path is None:
             return Scope(persistence=self._memory, **settings)
-        # Reads in the loop: `settle` waits for the writer's thread, and knows of no other.
+        # Reads in the loop: `settle` waits for the writer's thread and for no other.
         adapter = SQLiteAdapter(self._path, locks="shared", reads="loop", clock=self.clock)
         self._files.append(adapter)
         return Scope(persistence=adapter, **settings)
@@ -71,6 +71,8 @@ class ForeignAdapter:
         self.checkpoint = ours.checkpoint
         self.idempotency = ours.idempotency
         self.capabilities = ours.capabilities
+        self.clock = ours.clock
+        self.default_lock_ttl_ms = ours.default_lock_ttl_ms
         self.is_connected = False
 
     async def connect(self) -> None:

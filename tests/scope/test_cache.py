@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from goscope import MISSING, CorruptValue, Scope, SerializationError
+from goscope.backend.records import RecordCacheProvider
 from goscope.events import (
+    CacheComputed,
     CacheCorrupt,
     CacheHit,
     CacheMiss,
-    CacheRefreshed,
     CacheRefreshFailed,
 )
-from goscope.memory import Grants, MemoryAdapter, MemoryCacheProvider
+from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock, record_events
 
 from .support import Gate, Store, turns, until
@@ -64,7 +65,7 @@ async def test_the_methods_reach_the_store(gs: Scope, other: Scope) -> None:
     entry = await seen.get_entry("two")
     assert entry is not None
     assert entry.expires_at is None
-    assert await cache.delete_tag("numbers") == 1
+    assert await cache.delete_by_tag("numbers") == 1
     assert await cache.has("one") is False
     assert await cache.delete("two") is True
     assert await cache.delete_many(["three", "nine"]) == 1
@@ -81,13 +82,15 @@ async def test_prune_removes_what_has_expired(store: Store, gs: Scope) -> None:
 
 CALLS: dict[str, Callable[[Any, Any], Awaitable[object]]] = {
     "set": lambda cache, ttl: cache.set("key", 1, ttl),
-    "set, stale": lambda cache, ttl: cache.set("key", 1, "5m", stale=ttl),
+    "set, stale": lambda cache, ttl: cache.set("key", 1, "5m", stale_for=ttl),
     "add": lambda cache, ttl: cache.add("key", 1, ttl),
     "set_many": lambda cache, ttl: cache.set_many({"key": 1}, ttl),
     "touch": lambda cache, ttl: cache.touch("key", ttl),
     "increment": lambda cache, ttl: cache.increment("key", 1, ttl),
     "get_or_set": lambda cache, ttl: cache.get_or_set("key", Source(), ttl=ttl),
-    "get_or_set, stale": lambda cache, ttl: cache.get_or_set("key", Source(), ttl="5m", stale=ttl),
+    "get_or_set, stale": lambda cache, ttl: cache.get_or_set(
+        "key", Source(), ttl="5m", stale_for=ttl
+    ),
 }
 
 
@@ -161,7 +164,7 @@ async def test_one_computation_serves_other_processes_too(
     assert source.made == 0
 
 
-class LateEntries(MemoryCacheProvider):
+class LateEntries(RecordCacheProvider):
     """Another process stores the value just after it was first looked for."""
 
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:
@@ -172,7 +175,7 @@ class LateEntries(MemoryCacheProvider):
 
 async def test_a_value_stored_between_look_and_grant_is_not_computed() -> None:
     adapter = MemoryAdapter()
-    adapter.cache = LateEntries(adapter.context, Grants())
+    adapter.cache = LateEntries(adapter.context, adapter)
     async with Scope(persistence=adapter) as gs:
         assert await gs.cache.get_or_set("key", fail) == "meanwhile"
 
@@ -190,7 +193,7 @@ class CountedEntries(LateEntries):
 @pytest.mark.parametrize("type", [None, str])
 async def test_a_value_stored_meanwhile_is_read_once(type: Any) -> None:
     adapter = MemoryAdapter()
-    adapter.cache = entries = CountedEntries(adapter.context, Grants())
+    adapter.cache = entries = CountedEntries(adapter.context, adapter)
     async with Scope(persistence=adapter) as gs:
         assert await gs.cache.get_or_set("key", fail, type=type) == "meanwhile"
     assert entries.reads == 1
@@ -394,7 +397,7 @@ async def test_a_leader_that_lost_its_lease_returns_its_value_unstored(
         gate.open()
         assert await leader == "late"
     assert await gs.cache.get("key") == {"made": 1}
-    (refreshed,) = (event for event in events if isinstance(event, CacheRefreshed))
+    (refreshed,) = (event for event in events if isinstance(event, CacheComputed))
     assert refreshed.stored is False
 
 
@@ -403,7 +406,7 @@ async def test_tags_and_ttl_go_with_the_value(gs: Scope) -> None:
     entry = await gs.cache.get_entry("key")
     assert entry is not None
     assert entry.expires_at is not None
-    assert await gs.cache.delete_tag("numbers") == 1
+    assert await gs.cache.delete_by_tag("numbers") == 1
 
 
 async def test_it_does_not_wait_for_a_users_lock_of_the_same_name(gs: Scope) -> None:
@@ -469,7 +472,7 @@ async def test_a_refresh_that_asks_for_its_own_key_is_told_as_failed(
         return await gs.cache.get_or_set("key", Source())  # would not take the stale value
 
     with record_events(gs) as events:
-        await gs.cache.get_or_set("key", recursive, ttl="5m", stale="1h")
+        await gs.cache.get_or_set("key", recursive, ttl="5m", stale_for="1h")
         await until(lambda: isinstance(events[-1], CacheRefreshFailed))
     assert "asks for 'key' itself" in getattr(events[-1], "error", "")
 
@@ -479,7 +482,7 @@ async def test_a_refresh_that_asks_for_its_own_key_is_told_as_failed(
 
 async def kept_stale(store: Store, gs: Scope, source: Source) -> None:
     """A value that has expired and may be served for an hour more."""
-    await gs.cache.get_or_set("key", source, ttl="5m", stale="1h")
+    await gs.cache.get_or_set("key", source, ttl="5m", stale_for="1h")
     store.clock.step_wall("6m")
 
 
@@ -492,9 +495,11 @@ async def test_a_stale_value_is_served_while_one_caller_refreshes(store: Store, 
         return await source()
 
     for _ in range(5):
-        value = await gs.cache.get_or_set("key", refresh, ttl="5m", stale="1h")
+        value = await gs.cache.get_or_set("key", refresh, ttl="5m", stale_for="1h")
         assert value == {"made": 1}
-    refreshing = [task for task in asyncio.all_tasks() if "Filler._refresh" in repr(task)]
+    refreshing = [
+        task for task in asyncio.all_tasks() if "CacheLoader._refresh_stale" in repr(task)
+    ]
     assert len(refreshing) == 1
     await gate.arrival()
     gate.open()
@@ -507,16 +512,16 @@ async def test_a_stale_value_is_served_while_one_caller_refreshes(store: Store, 
 async def test_one_process_refreshes_for_all(store: Store, gs: Scope, other: Scope) -> None:
     source, gate = Source(), Gate()
     await kept_stale(store, gs, source)
-    assert await gs.cache.get_or_set("key", gate.passing, ttl="5m", stale="1h") == {"made": 1}
+    assert await gs.cache.get_or_set("key", gate.passing, ttl="5m", stale_for="1h") == {"made": 1}
     await gate.arrival()
-    assert await other.cache.get_or_set("key", source, ttl="5m", stale="1h") == {"made": 1}
+    assert await other.cache.get_or_set("key", source, ttl="5m", stale_for="1h") == {"made": 1}
     await store.settle()
     assert source.made == 1
     gate.open()
     await store.settle()
 
 
-class RefreshedEntries(MemoryCacheProvider):
+class RefreshedEntries(RecordCacheProvider):
     """Another process refreshes the value just after it was seen to be stale."""
 
     async def get_entry(self, key: str, *, type: Any = None) -> Any:
@@ -528,12 +533,12 @@ class RefreshedEntries(MemoryCacheProvider):
 async def test_a_value_refreshed_between_look_and_grant_is_not_refreshed_again() -> None:
     clock = FakeClock()
     adapter = MemoryAdapter(clock=clock)
-    adapter.cache = RefreshedEntries(adapter.context, Grants())
+    adapter.cache = RefreshedEntries(adapter.context, adapter)
     async with Scope(persistence=adapter) as gs:
-        await gs.cache.set("key", "old", "5m", stale="1h")
+        await gs.cache.set("key", "old", "5m", stale_for="1h")
         await clock.advance("6m")
         with record_events(gs) as events:
-            value = await gs.cache.get_or_set("key", fail, ttl="5m", stale="1h")
+            value = await gs.cache.get_or_set("key", fail, ttl="5m", stale_for="1h")
             await turns()
     assert value == "old"
     assert [type(event) for event in events] == [CacheHit], "a refresh would have failed"
@@ -545,7 +550,7 @@ async def test_past_its_stale_time_a_value_is_computed_in_front_of_the_caller(
     source = Source()
     await kept_stale(store, gs, source)
     store.clock.step_wall("1h")
-    assert await gs.cache.get_or_set("key", source, ttl="5m", stale="1h") == {"made": 2}
+    assert await gs.cache.get_or_set("key", source, ttl="5m", stale_for="1h") == {"made": 2}
 
 
 async def test_get_does_not_serve_stale_values(store: Store, gs: Scope) -> None:
@@ -558,7 +563,7 @@ async def test_a_failed_refresh_is_told_and_tried_again(store: Store, gs: Scope)
     await kept_stale(store, gs, source)
     with record_events(gs) as events:
         for _ in range(2):
-            value = await gs.cache.get_or_set("key", fail, ttl="5m", stale="1h")
+            value = await gs.cache.get_or_set("key", fail, ttl="5m", stale_for="1h")
             assert value == {"made": 1}
             await until(lambda: isinstance(events[-1], CacheRefreshFailed))
             await turns()  # the refresh is over only after it has told of its failure
@@ -573,18 +578,18 @@ async def test_closing_ends_a_refresh_and_a_later_one_is_not_kept_from_running(
     gs = store.scope()
     async with gs:
         await kept_stale(store, gs, source)
-        await gs.cache.get_or_set("key", gate.passing, ttl="5m", stale="1h")
+        await gs.cache.get_or_set("key", gate.passing, ttl="5m", stale_for="1h")
         # Closed before the refresh has made a single step.
     assert gate.running == 0
     async with gs:
-        await gs.cache.get_or_set("key", source, ttl="5m", stale="1h")
+        await gs.cache.get_or_set("key", source, ttl="5m", stale_for="1h")
         await until(lambda: source.made == 2)
         await store.settle()
 
 
 async def test_stale_needs_a_ttl(gs: Scope) -> None:
-    with pytest.raises(ValueError, match="stale needs a ttl"):
-        await gs.cache.get_or_set("key", Source(), stale="1h")
+    with pytest.raises(ValueError, match="stale_for needs a ttl"):
+        await gs.cache.get_or_set("key", Source(), stale_for="1h")
 
 
 # --- events ----------------------------------------------------------------------------------
@@ -595,7 +600,7 @@ async def test_lookups_tell_hit_miss_stale_and_refreshed(store: Store, gs: Scope
     with record_events(gs) as events:
         await gs.cache.get("key")
         await kept_stale(store, gs, source)
-        await gs.cache.get_or_set("key", source, ttl="5m", stale="1h")
+        await gs.cache.get_or_set("key", source, ttl="5m", stale_for="1h")
         await until(lambda: source.made == 2)
         await store.settle()
         await gs.cache.get("key")
@@ -604,9 +609,9 @@ async def test_lookups_tell_hit_miss_stale_and_refreshed(store: Store, gs: Scope
     assert told == [
         (CacheMiss, None),
         (CacheMiss, None),
-        (CacheRefreshed, None),
+        (CacheComputed, None),
         (CacheHit, True),
-        (CacheRefreshed, None),
+        (CacheComputed, None),
         (CacheHit, False),
     ]
 
@@ -643,7 +648,7 @@ async def test_the_duration_of_a_failed_refresh_is_how_long_it_tried(
         await fail()
 
     with record_events(gs) as events:
-        await gs.cache.get_or_set("key", failing, ttl="5m", stale="1h")
+        await gs.cache.get_or_set("key", failing, ttl="5m", stale_for="1h")
         await gate.arrival()
         await store.pass_time("2s")
         gate.open()
@@ -661,4 +666,4 @@ async def test_the_duration_of_a_refreshed_value_is_its_computation(
         await store.pass_time("2s")
         gate.open()
         await caller
-    assert [event.duration_ms for event in events if isinstance(event, CacheRefreshed)] == [2000]
+    assert [event.duration_ms for event in events if isinstance(event, CacheComputed)] == [2000]

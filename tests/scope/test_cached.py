@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from goscope import ConfigurationError, Scope, ScopeNotOpen
-from goscope.events import CacheRefreshed
+from goscope.events import CacheComputed
 from goscope.testing import record_events
 
 from .support import Gate, Store, until
@@ -215,7 +215,7 @@ async def test_when_decides_what_is_stored(gs: Scope) -> None:
             assert await find("ada") == User("ada")
             assert await find("bob") is None
     assert calls == ["ada", "bob", "bob"]
-    stored = [event.stored for event in events if isinstance(event, CacheRefreshed)]
+    stored = [event.stored for event in events if isinstance(event, CacheComputed)]
     assert stored == [True, False, False]
 
 
@@ -228,7 +228,7 @@ async def test_tags_are_templates(gs: Scope) -> None:
 
     await user("a", "ada")
     await user("b", "bob")
-    assert await gs.cache.delete_tag("team:a") == 1
+    assert await gs.cache.delete_by_tag("team:a") == 1
     await user("a", "ada")
     await user("b", "bob")
     assert calls == [("a", "ada"), ("b", "bob"), ("a", "ada")]
@@ -236,7 +236,7 @@ async def test_tags_are_templates(gs: Scope) -> None:
 
 @pytest.mark.asyncio
 async def test_a_stale_result_is_served_while_it_is_refreshed(store: Store, gs: Scope) -> None:
-    @gs.cached("5m", key="value", stale="1h")
+    @gs.cached("5m", key="value", stale_for="1h")
     async def value() -> int:
         calls.append(None)
         return len(calls)
@@ -290,7 +290,7 @@ def test_a_bare_number_is_no_duration() -> None:
     with pytest.raises(TypeError, match="'300s'"):
         anywhere.cached(300)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError, match="'300s'"):
-        anywhere.cached("5m", stale=300)  # type: ignore[arg-type]  # wrong on purpose
+        anywhere.cached("5m", stale_for=300)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ async def probe(gs: Scope) -> int:
 FEATURES: dict[str, Callable[[Scope], Awaitable[int]]] = {
     "cache": lambda gs: gs.cache.get_or_set("key", body),
     "circuit": probe,
-    "task": lambda gs: gs.run("key", lambda task: body()),
-    "idempotency": lambda gs: gs.once("key", body),
+    "task": lambda gs: gs.tasks.run("key", lambda task: body()),
+    "idempotency": lambda gs: gs.idempotency.run("key", body),
 }
 
 

@@ -24,6 +24,8 @@ from goscope import (
     LockTimeout,
     Scope,
 )
+from goscope.backend._lock import StoredLockHandle
+from goscope.backend.records import RecordCircuitBreakerStateProvider, RecordLockProvider
 from goscope.events import (
     CircuitClosed,
     CircuitHalfOpened,
@@ -32,13 +34,7 @@ from goscope.events import (
     CircuitReset,
     Event,
 )
-from goscope.memory import (
-    Grants,
-    MemoryAdapter,
-    MemoryCircuitBreakerStateProvider,
-    MemoryLockHandle,
-    MemoryLockProvider,
-)
+from goscope.memory import MemoryAdapter
 from goscope.providers import CircuitState, Milliseconds
 from goscope.testing import FakeClock, record_events
 from goscope_sqlite import SQLiteAdapter
@@ -78,13 +74,13 @@ async def state(breaker: CircuitBreaker) -> tuple[str, int]:
 @pytest.fixture
 def breaker(gs: Scope) -> CircuitBreaker:
     """Opens at the third failure, for 30 s."""
-    return gs.circuit_breaker("api", max_failures=3)
+    return gs.circuit_breaker("api", failure_threshold=3)
 
 
 @pytest.fixture
 def elsewhere(other: Scope) -> CircuitBreaker:
     """The same circuit in another process."""
-    return other.circuit_breaker("api", max_failures=3)
+    return other.circuit_breaker("api", failure_threshold=3)
 
 
 # --- closed ----------------------------------------------------------------------------------
@@ -158,7 +154,7 @@ async def test_failures_of_all_processes_count(
 
 
 async def test_concurrent_failures_all_count(gs: Scope) -> None:
-    breaker = gs.circuit_breaker("many", max_failures=50)
+    breaker = gs.circuit_breaker("many", failure_threshold=50)
     results = await asyncio.gather(*(breaker.call(fail) for _ in range(50)), return_exceptions=True)
     assert {type(result) for result in results} == {Down}
     assert await state(breaker) == ("open", 50)
@@ -206,7 +202,7 @@ async def test_a_wall_clock_set_back_does_not_keep_it_open_until_it_has_caught_u
 
 async def opened(store: Store, breaker: CircuitBreaker) -> None:
     """Open the circuit and let its reset timeout pass."""
-    await fail_times(breaker, breaker.settings.max_failures)
+    await fail_times(breaker, breaker.settings.failure_threshold)
     await store.pass_time("30s")
 
 
@@ -334,7 +330,7 @@ async def test_a_probe_is_ended_when_its_lease_is_lost(
 
 
 async def test_it_takes_as_many_successful_probes_as_it_is_told(store: Store, gs: Scope) -> None:
-    breaker = gs.circuit_breaker("api", max_failures=1, success_threshold=3)
+    breaker = gs.circuit_breaker("api", failure_threshold=1, success_threshold=3)
     await opened(store, breaker)
     for successes in (1, 2):
         await breaker.call(work)
@@ -348,21 +344,21 @@ async def test_a_success_below_the_threshold_counts_only_under_its_lease(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     """A late one would take the circuit back to where its probe began."""
-    breaker = gs.circuit_breaker("api", max_failures=1, success_threshold=2)
+    breaker = gs.circuit_breaker("api", failure_threshold=1, success_threshold=2)
     await opened(store, breaker)
     gate = Gate()
     late = asyncio.create_task(breaker.call(gate.passing))
     await gate.arrival()
     assert gs.persistence.lease is not None
     await gs.persistence.lease.force_release("circuit:api")
-    await fail_times(other.circuit_breaker("api", max_failures=1, success_threshold=2), 1)
+    await fail_times(other.circuit_breaker("api", failure_threshold=1, success_threshold=2), 1)
     gate.open()
     await late
     assert await state(breaker) == ("open", 2)
 
 
 async def test_a_failed_probe_starts_the_successes_anew(store: Store, gs: Scope) -> None:
-    breaker = gs.circuit_breaker("api", max_failures=1, success_threshold=2)
+    breaker = gs.circuit_breaker("api", failure_threshold=1, success_threshold=2)
     await opened(store, breaker)
     await breaker.call(work)
     await fail_times(breaker, 1)
@@ -373,7 +369,7 @@ async def test_a_failed_probe_starts_the_successes_anew(store: Store, gs: Scope)
     assert (await breaker.state()).state == "closed"
 
 
-class ChangingStates(MemoryCircuitBreakerStateProvider):
+class ChangingStates(RecordCircuitBreakerStateProvider):
     """Another process changes the state just after it was first looked at."""
 
     changed: CircuitBreakerState | None = None
@@ -397,7 +393,7 @@ class ChangingStates(MemoryCircuitBreakerStateProvider):
 async def changing() -> AsyncIterator[tuple[CircuitBreaker, ChangingStates]]:
     """A circuit whose reset timeout is over, and its states."""
     adapter = MemoryAdapter(clock=FakeClock())
-    states = ChangingStates(adapter.context, Grants())
+    states = ChangingStates(adapter.context, adapter)
     adapter.circuit_breaker = states
     async with Scope(persistence=adapter) as gs:
         await states.set_state("api", CircuitBreakerState(state="open", last_failure_time=1))
@@ -449,7 +445,7 @@ DECISIONS: dict[str, Callable[[CircuitBreaker], Awaitable[None]]] = {
 
 
 async def assert_held_open(breaker: CircuitBreaker) -> None:
-    with pytest.raises(CircuitOpen, match="'api' is held open by hand") as caught:
+    with pytest.raises(CircuitOpen, match="'api' is forced open") as caught:
         await breaker.call(spared)
     assert caught.value.retry_after is None
 
@@ -533,7 +529,7 @@ async def test_closed_by_hand_it_forgets_the_failures_below_the_threshold(
 
 
 async def test_a_reset_circuit_is_as_new(store: Store, gs: Scope) -> None:
-    breaker = gs.circuit_breaker("api", max_failures=1, success_threshold=3)
+    breaker = gs.circuit_breaker("api", failure_threshold=1, success_threshold=3)
     await opened(store, breaker)
     await breaker.call(work)
     stored = await breaker.state()
@@ -566,12 +562,12 @@ class Steps:
             await self.act()
 
 
-class SteppedLeases(MemoryLockProvider):
+class SteppedLeases(RecordLockProvider):
     steps: Steps
 
     async def acquire(
         self, key: str, ttl: Milliseconds | None = None, owner: str | None = None
-    ) -> MemoryLockHandle | None:
+    ) -> StoredLockHandle | None:
         await self.steps("before acquire")
         granted = await super().acquire(key, ttl, owner)
         await self.steps("after acquire" if granted else "after refusal")
@@ -582,7 +578,7 @@ class SteppedLeases(MemoryLockProvider):
         await self.steps("after force_release")
 
 
-class SteppedStates(MemoryCircuitBreakerStateProvider):
+class SteppedStates(RecordCircuitBreakerStateProvider):
     steps: Steps
 
     async def set_state(
@@ -604,14 +600,14 @@ class SteppedStates(MemoryCircuitBreakerStateProvider):
 async def stepped(steps: Steps) -> AsyncGenerator[CircuitBreaker]:
     """A circuit whose reset timeout is over, in a store that stops at one step."""
     adapter = MemoryAdapter(clock=steps.clock)
-    leases = SteppedLeases(adapter.context, "lease", adapter.lease.grants, fencing=True)
-    states = SteppedStates(adapter.context, leases.grants)
+    leases = SteppedLeases(adapter.context, "lease", adapter)
+    states = SteppedStates(adapter.context, adapter)
     leases.steps = states.steps = steps
     adapter.lease, adapter.circuit_breaker = leases, states
     async with Scope(persistence=adapter) as gs:
         ended = CircuitBreakerState(state="open", failure_count=3, last_failure_time=1)
         await states.set_state("api", ended)
-        yield gs.circuit_breaker("api", max_failures=3)
+        yield gs.circuit_breaker("api", failure_threshold=3)
         assert watchers() == []
         assert await leases.holder("circuit:api") is None
 
@@ -755,7 +751,7 @@ async def test_a_probe_that_goes_on_for_long_after_its_slot_was_seized_is_ended(
 
 
 async def test_only_the_named_exceptions_count(gs: Scope) -> None:
-    breaker = gs.circuit_breaker("api", max_failures=3, counts=(Down, TimeoutError))
+    breaker = gs.circuit_breaker("api", failure_threshold=3, on=(Down, TimeoutError))
     await fail_times(breaker, 2)
 
     async def wrong() -> None:
@@ -781,7 +777,7 @@ async def test_goscopes_own_errors_never_count(gs: Scope, breaker: CircuitBreake
 
 async def test_goscopes_own_errors_are_no_successes_either(gs: Scope) -> None:
     """Though exceptions that do not count are."""
-    breaker = gs.circuit_breaker("api", counts=Down)
+    breaker = gs.circuit_breaker("api", on=Down)
     await fail_times(breaker, 1)
 
     async def blocked() -> None:
@@ -795,7 +791,7 @@ async def test_goscopes_own_errors_are_no_successes_either(gs: Scope) -> None:
 async def test_an_open_circuit_inside_does_not_open_the_one_around_it(
     gs: Scope, breaker: CircuitBreaker
 ) -> None:
-    inner = gs.circuit_breaker("inner", max_failures=1)
+    inner = gs.circuit_breaker("inner", failure_threshold=1)
     await fail_times(inner, 1)
     for _ in range(3):
         with pytest.raises(CircuitOpen, match="inner"):
@@ -843,7 +839,7 @@ async def test_what_ends_the_program_is_no_success(breaker: CircuitBreaker) -> N
 
 
 async def test_a_result_can_count_as_a_failure(gs: Scope) -> None:
-    breaker = gs.circuit_breaker("api", max_failures=2, counts_result=lambda status: status >= 500)
+    breaker = gs.circuit_breaker("api", failure_threshold=2, on_result=lambda status: status >= 500)
 
     async def answer(status: int) -> int:
         return status
@@ -925,17 +921,17 @@ async def test_a_plain_function_is_refused(breaker: CircuitBreaker) -> None:
 
 
 async def test_one_key_has_one_set_of_settings(gs: Scope) -> None:
-    gs.circuit_breaker("api", max_failures=3, reset_timeout="1m")
-    gs.circuit_breaker("api", max_failures=3, reset_timeout=timedelta(minutes=1))
+    gs.circuit_breaker("api", failure_threshold=3, reset_timeout="1m")
+    gs.circuit_breaker("api", failure_threshold=3, reset_timeout=timedelta(minutes=1))
     with pytest.raises(ConfigurationError, match="circuit 'api' has other settings"):
-        gs.circuit_breaker("api", max_failures=4, reset_timeout="1m")
+        gs.circuit_breaker("api", failure_threshold=4, reset_timeout="1m")
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"max_failures": 0}, ValueError),
-        ({"max_failures": 2.5}, ValueError),
+        ({"failure_threshold": 0}, ValueError),
+        ({"failure_threshold": 2.5}, ValueError),
         ({"success_threshold": 0}, ValueError),
         ({"success_threshold": True}, ValueError),
         ({"reset_timeout": 30}, TypeError),
@@ -1013,7 +1009,7 @@ async def test_late_failures_that_reopen_a_half_open_circuit_are_told_once(
     assert events == [CircuitOpened(key="api", failure_count=4)]
 
 
-class SlowlyReadStates(MemoryCircuitBreakerStateProvider):
+class SlowlyReadStates(RecordCircuitBreakerStateProvider):
     """Others write between a read and what its reader does about it."""
 
     async def _get(self, key: str) -> CircuitBreakerState | None:
@@ -1025,14 +1021,14 @@ class SlowlyReadStates(MemoryCircuitBreakerStateProvider):
 async def test_one_of_several_failures_at_once_has_reopened_it() -> None:
     clock, late = FakeClock(), Gate()
     adapter = MemoryAdapter(clock=clock)
-    adapter.circuit_breaker = SlowlyReadStates(adapter.context, adapter.lease.grants)
+    adapter.circuit_breaker = SlowlyReadStates(adapter.context, adapter)
 
     async def fail_late() -> None:
         await late.passing()
         raise Down
 
     async with Scope(persistence=adapter) as gs:
-        breaker = gs.circuit_breaker("api", max_failures=3)
+        breaker = gs.circuit_breaker("api", failure_threshold=3)
         calls = [asyncio.create_task(breaker.call(fail_late)) for _ in range(3)]
         await late.arrival(3)
         await fail_times(breaker, 3)

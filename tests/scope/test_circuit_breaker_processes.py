@@ -18,7 +18,7 @@ from .peers import Peer, began, journal, open_gate, peers
 
 pytestmark = pytest.mark.asyncio
 
-OPEN_FOR_AN_HOUR: dict[str, Any] = {"max_failures": 1, "reset_timeout": "1h"}
+OPEN_FOR_AN_HOUR: dict[str, Any] = {"failure_threshold": 1, "reset_timeout": "1h"}
 
 
 @pytest_asyncio.fixture
@@ -121,7 +121,7 @@ async def test_no_failure_of_any_process_is_lost(
     tmp_path: Path, circuits: CircuitBreakerStateProvider
 ) -> None:
     """The last of 8 times 50 opens the circuit, and none before it."""
-    options = {"max_failures": 400, "reset_timeout": "1h"}
+    options = {"failure_threshold": 400, "reset_timeout": "1h"}
     async with peers(tmp_path, 8) as callers:
         answers = await call_all(callers, "circuit", times=50, fails=True, options=options)
         assert Counter(answers) == {"ZeroDivisionError": 400}
@@ -179,7 +179,7 @@ async def test_who_decide_at_once_are_all_heard_and_the_last_one_stays(
     tmp_path: Path, circuits: CircuitBreakerStateProvider
 ) -> None:
     """Among probes that fail and succeed, as fast as the reset timeout lets them."""
-    options = {"max_failures": 1, "reset_timeout": "1ms"}
+    options = {"failure_threshold": 1, "reset_timeout": "1ms"}
     async with peers(tmp_path, 6) as callers:
         *deciders, failing, succeeding = callers
         for _ in range(3):

@@ -21,7 +21,8 @@ from goscope import (
     ConfigurationError,
     Scope,
 )
-from goscope.backend import Clock, Fence, StoreContext
+from goscope.backend import Fence
+from goscope.backend.records import RecordCircuitBreakerStateProvider, RecordLockProvider
 from goscope.events import (
     CircuitClosed,
     CircuitHalfOpened,
@@ -31,13 +32,7 @@ from goscope.events import (
     CircuitStoreRecovered,
     Event,
 )
-from goscope.memory import (
-    Grant,
-    Grants,
-    MemoryAdapter,
-    MemoryCircuitBreakerStateProvider,
-    MemoryLockProvider,
-)
+from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock, record_events
 from goscope_sqlite import SQLiteAdapter
 
@@ -95,23 +90,27 @@ class Weather:
         self.writes = True
 
 
-class FailingGrants(Grants):
-    def __init__(self, weather: Weather) -> None:
-        super().__init__()
+class FailingLeases(RecordLockProvider):
+    def __init__(self, adapter: MemoryAdapter, weather: Weather) -> None:
+        super().__init__(adapter.context, "lease", adapter)
         self._weather = weather
 
-    def grant(self, key: str, owner: str, ttl_ms: int, clock: Clock) -> Grant | None:
+    async def _grant(self, key: str, owner: str, ttl_ms: int) -> int | None:
         self._weather.write()
-        return super().grant(key, owner, ttl_ms, clock)
+        return await super()._grant(key, owner, ttl_ms)
 
-    def end(self, key: str, token: int | None = None) -> None:
+    async def _release(self, key: str, token: int) -> None:
         self._weather.write()
-        super().end(key, token)
+        await super()._release(key, token)
+
+    async def _remove(self, key: str) -> None:
+        self._weather.write()
+        await super()._remove(key)
 
 
-class FailingStates(MemoryCircuitBreakerStateProvider):
-    def __init__(self, context: StoreContext, grants: Grants, weather: Weather) -> None:
-        super().__init__(context, grants)
+class FailingStates(RecordCircuitBreakerStateProvider):
+    def __init__(self, adapter: MemoryAdapter, weather: Weather) -> None:
+        super().__init__(adapter.context, adapter)
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
         self._weather = weather
 
@@ -141,9 +140,8 @@ def clock() -> FakeClock:
 async def gs(weather: Weather, clock: FakeClock) -> AsyncIterator[Scope]:
     """A scope on a store that fails as the weather has it."""
     adapter = MemoryAdapter(clock=clock)
-    grants = FailingGrants(weather)
-    adapter.lease = MemoryLockProvider(adapter.context, "lease", grants, fencing=True)
-    adapter.circuit_breaker = FailingStates(adapter.context, grants, weather)
+    adapter.lease = FailingLeases(adapter, weather)
+    adapter.circuit_breaker = FailingStates(adapter, weather)
     async with Scope(persistence=adapter) as scope:
         yield scope
         assert watchers() == []
@@ -152,7 +150,7 @@ async def gs(weather: Weather, clock: FakeClock) -> AsyncIterator[Scope]:
 @pytest.fixture
 def breaker(gs: Scope) -> CircuitBreaker:
     """Opens at the third failure, for 30 s, wherever it is counted."""
-    return gs.circuit_breaker("api", max_failures=3, on_store_error="local")
+    return gs.circuit_breaker("api", failure_threshold=3, on_store_error="local")
 
 
 async def shared(gs: Scope) -> tuple[str, int]:
@@ -191,7 +189,7 @@ async def test_by_default_an_outcome_that_cannot_be_recorded_is_told(
 
 
 async def test_raised_errors_leave_the_circuit_as_it_was(gs: Scope, weather: Weather) -> None:
-    breaker = gs.circuit_breaker("api", max_failures=1)
+    breaker = gs.circuit_breaker("api", failure_threshold=1)
     with weather.away():
         for _ in range(3):
             with pytest.raises(BackendUnavailable):
@@ -238,7 +236,7 @@ async def test_locally_one_probe_runs_at_a_time(
     with weather.away():
         await fail_times(breaker, 3)
         await clock.advance("30s")
-        again = gs.circuit_breaker("api", max_failures=3, on_store_error="local")
+        again = gs.circuit_breaker("api", failure_threshold=3, on_store_error="local")
         calls = [asyncio.create_task(it.call(gate.passing)) for it in [breaker, again] * 5]
         await gate.arrival()
         await clock.advance("20s")
@@ -251,7 +249,9 @@ async def test_locally_one_probe_runs_at_a_time(
 async def test_locally_it_takes_as_many_successful_probes(
     gs: Scope, weather: Weather, clock: FakeClock
 ) -> None:
-    breaker = gs.circuit_breaker("api", max_failures=1, success_threshold=2, on_store_error="local")
+    breaker = gs.circuit_breaker(
+        "api", failure_threshold=1, success_threshold=2, on_store_error="local"
+    )
     gate = Gate()
     with weather.away():
         await fail_times(breaker, 1)
@@ -269,7 +269,7 @@ async def test_locally_it_takes_as_many_successful_probes(
 async def test_circuits_fall_back_one_by_one(
     gs: Scope, breaker: CircuitBreaker, weather: Weather
 ) -> None:
-    other = gs.circuit_breaker("other", max_failures=3, on_store_error="local")
+    other = gs.circuit_breaker("other", failure_threshold=3, on_store_error="local")
     with weather.away():
         await fail_times(breaker, 3)
         assert await other.call(work) == 7
@@ -481,7 +481,7 @@ async def test_a_probe_whose_outcome_the_store_does_not_take_is_one_of_the_calls
     gs: Scope, weather: Weather, clock: FakeClock, fails: bool
 ) -> None:
     """Nothing but its own result or error is raised, though its lease could not be released."""
-    breaker = gs.circuit_breaker("api", max_failures=1, on_store_error="local")
+    breaker = gs.circuit_breaker("api", failure_threshold=1, on_store_error="local")
     await fail_times(breaker, 1)
     await clock.advance("30s")
     gate = Gate()
@@ -517,7 +517,7 @@ async def test_a_lease_that_cannot_be_released(
     gs: Scope, weather: Weather, clock: FakeClock, choice: Literal["raise", "local"]
 ) -> None:
     """It runs out by itself; the outcome is recorded by then."""
-    breaker = gs.circuit_breaker("api", max_failures=1, on_store_error=choice)
+    breaker = gs.circuit_breaker("api", failure_threshold=1, on_store_error=choice)
     await fail_times(breaker, 1)
     await clock.advance("30s")
     gate = Gate()
@@ -587,7 +587,7 @@ async def test_a_file_that_another_program_keeps_locked(tmp_path: Path, clock: F
     path = tmp_path / "store.db"
     adapter = SQLiteAdapter(path, busy_timeout="20ms", clock=clock)
     async with Scope(persistence=adapter) as gs:
-        breaker = gs.circuit_breaker("api", max_failures=2, on_store_error="local")
+        breaker = gs.circuit_breaker("api", failure_threshold=2, on_store_error="local")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         try:

@@ -1,4 +1,4 @@
-"""``gs.once`` and ``@gs.idempotent``: one execution a key, and its result for everyone."""
+"""``gs.idempotency.run`` and ``@gs.idempotent``: one execution per key, its result for everyone."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from goscope import (
     Scope,
     SerializationError,
 )
+from goscope.backend.records import RecordIdempotencyProvider
 from goscope.events import IdempotentExecuted, IdempotentReplayed
-from goscope.memory import Grants, MemoryAdapter, MemoryIdempotencyProvider
+from goscope.memory import MemoryAdapter
 from goscope.testing import record_events
 
 from .support import Gate, Store, turns, until, watchers
@@ -54,15 +55,15 @@ async def fail() -> Any:
 async def test_it_runs_once_and_is_replayed(gs: Scope, other: Scope) -> None:
     till = Till()
     for scope in (gs, gs, other):
-        receipt = await scope.once("charge:7", till.charge, type=Receipt)
+        receipt = await scope.idempotency.run("charge:7", till.charge, type=Receipt)
         assert receipt == Receipt(1)
     assert till.charged == 1
 
 
 async def test_another_key_is_another_call(gs: Scope) -> None:
     till = Till()
-    await gs.once("charge:7", till.charge)
-    assert await gs.once("charge:8", till.charge) == {"number": 2}
+    await gs.idempotency.run("charge:7", till.charge)
+    assert await gs.idempotency.run("charge:8", till.charge) == {"number": 2}
 
 
 async def test_a_result_of_none_is_a_result(gs: Scope) -> None:
@@ -72,30 +73,30 @@ async def test_a_result_of_none_is_a_result(gs: Scope) -> None:
         nonlocal calls
         calls += 1
 
-    assert await gs.once("key", nothing) is None
-    assert await gs.once("key", nothing) is None
+    assert await gs.idempotency.run("key", nothing) is None
+    assert await gs.idempotency.run("key", nothing) is None
     assert calls == 1
 
 
 async def test_it_is_forgotten_after_its_ttl(store: Store, gs: Scope) -> None:
     till = Till()
-    await gs.once("key", till.charge)
-    await gs.once("kept", till.charge, ttl=None)
+    await gs.idempotency.run("key", till.charge)
+    await gs.idempotency.run("kept", till.charge, ttl=None)
     store.clock.step_wall("23h")
-    await gs.once("key", till.charge)
+    await gs.idempotency.run("key", till.charge)
     assert till.charged == 2
     store.clock.step_wall("2h")
-    await gs.once("key", till.charge)
+    await gs.idempotency.run("key", till.charge)
     assert till.charged == 3
     store.clock.step_wall("365d")
-    await gs.once("kept", till.charge)
+    await gs.idempotency.run("kept", till.charge)
     assert till.charged == 3
 
 
 async def test_errors_are_not_remembered(gs: Scope) -> None:
     with pytest.raises(ZeroDivisionError):
-        await gs.once("key", fail)
-    assert await gs.once("key", Till().charge) == {"number": 1}
+        await gs.idempotency.run("key", fail)
+    assert await gs.idempotency.run("key", Till().charge) == {"number": 1}
 
 
 async def test_a_result_json_cannot_carry_is_an_error_and_is_not_remembered(gs: Scope) -> None:
@@ -103,7 +104,7 @@ async def test_a_result_json_cannot_carry_is_an_error_and_is_not_remembered(gs: 
         return object()
 
     with pytest.raises(SerializationError):
-        await gs.once("key", wrong)
+        await gs.idempotency.run("key", wrong)
     assert await gs.idempotency.get("key") is None
 
 
@@ -111,16 +112,16 @@ async def test_who_ran_and_who_replays_get_equal_values_of_their_own(gs: Scope) 
     async def rows() -> Any:
         return [(1, 2)]
 
-    first = await gs.once("key", rows)
-    second = await gs.once("key", rows)
+    first = await gs.idempotency.run("key", rows)
+    second = await gs.idempotency.run("key", rows)
     assert first == second == [[1, 2]]
     assert first is not second
 
 
 async def test_once_detailed_tells_a_replay(gs: Scope) -> None:
     till = Till()
-    first = await gs.once_detailed("key", till.charge, type=Receipt)
-    second = await gs.once_detailed("key", till.charge, type=Receipt)
+    first = await gs.idempotency.run_detailed("key", till.charge, type=Receipt)
+    second = await gs.idempotency.run_detailed("key", till.charge, type=Receipt)
     assert (first.value, first.replayed) == (Receipt(1), False)
     assert (second.value, second.replayed) == (Receipt(1), True)
 
@@ -128,21 +129,21 @@ async def test_once_detailed_tells_a_replay(gs: Scope) -> None:
 async def test_a_stored_result_that_does_not_fit_the_type_is_an_error_and_is_kept(
     gs: Scope,
 ) -> None:
-    await gs.once("key", Till().charge)
+    await gs.idempotency.run("key", Till().charge)
     with pytest.raises(CorruptValue, match="key"):
-        await gs.once("key", Till().charge, type=list[int])
-    assert await gs.once("key", fail, type=Receipt) == Receipt(1)
+        await gs.idempotency.run("key", Till().charge, type=list[int])
+    assert await gs.idempotency.run("key", fail, type=Receipt) == Receipt(1)
 
 
 async def test_results_can_be_looked_at_and_forgotten(gs: Scope) -> None:
     assert await gs.idempotency.get("key") is None
-    await gs.once("key", Till().charge)
+    await gs.idempotency.run("key", Till().charge)
     record = await gs.idempotency.get("key")
     assert record is not None
     assert record.value == {"number": 1}
     assert await gs.idempotency.delete("key") is True
     assert await gs.idempotency.delete("key") is False
-    await gs.once("key", Till().charge)
+    await gs.idempotency.run("key", Till().charge)
 
 
 # --- in flight -------------------------------------------------------------------------------
@@ -154,7 +155,7 @@ async def test_duplicates_in_flight_wait_and_get_the_result(
     gate = Gate()
 
     def call(scope: Scope) -> asyncio.Task[Any]:
-        return asyncio.create_task(scope.once_detailed("key", lambda: gate.passing(7)))
+        return asyncio.create_task(scope.idempotency.run_detailed("key", lambda: gate.passing(7)))
 
     calls = [call(gs)]
     await gate.arrival()
@@ -172,11 +173,11 @@ async def test_duplicates_in_flight_wait_and_get_the_result(
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_wait_0_does_not_wait(gs: Scope, other: Scope, elsewhere: bool) -> None:
     gate = Gate()
-    first = asyncio.create_task(gs.once("key", gate.passing))
+    first = asyncio.create_task(gs.idempotency.run("key", gate.passing))
     await gate.arrival()
     scope = other if elsewhere else gs
     with pytest.raises(OperationInProgress, match="'key' is still in progress"):
-        await scope.once("key", gate.passing, wait=0)
+        await scope.idempotency.run("key", gate.passing, wait=0)
     gate.open()
     await first
 
@@ -186,10 +187,10 @@ async def test_a_wait_that_is_over_is_told(
     store: Store, gs: Scope, other: Scope, elsewhere: bool
 ) -> None:
     gate = Gate()
-    first = asyncio.create_task(gs.once("key", gate.passing))
+    first = asyncio.create_task(gs.idempotency.run("key", gate.passing))
     await gate.arrival()
     scope = other if elsewhere else gs
-    second = asyncio.create_task(scope.once("key", gate.passing, wait="3s"))
+    second = asyncio.create_task(scope.idempotency.run("key", gate.passing, wait="3s"))
     await store.settle()
     await store.pass_time("2500ms")
     assert not second.done()
@@ -203,7 +204,7 @@ async def test_a_wait_that_is_over_is_told(
 async def test_wait_0_runs_what_nobody_runs_and_replays_what_is_stored(gs: Scope) -> None:
     till = Till()
     for _ in range(2):
-        assert await gs.once("key", till.charge, wait=0, type=Receipt) == Receipt(1)
+        assert await gs.idempotency.run("key", till.charge, wait=0, type=Receipt) == Receipt(1)
 
 
 async def test_who_does_not_wait_does_not_speak_for_those_who_do(
@@ -211,11 +212,11 @@ async def test_who_does_not_wait_does_not_speak_for_those_who_do(
 ) -> None:
     """The first here gives up on the other process; the second waits on, as it said."""
     gate = Gate()
-    first = asyncio.create_task(other.once("key", lambda: gate.passing(7)))
+    first = asyncio.create_task(other.idempotency.run("key", lambda: gate.passing(7)))
     await gate.arrival()
-    hasty = asyncio.create_task(gs.once("key", gate.passing, wait="1s"))
+    hasty = asyncio.create_task(gs.idempotency.run("key", gate.passing, wait="1s"))
     await store.settle()
-    patient = asyncio.create_task(gs.once("key", gate.passing))
+    patient = asyncio.create_task(gs.idempotency.run("key", gate.passing))
     await store.settle()
     await store.pass_time("2s")
     with pytest.raises(OperationInProgress):
@@ -237,7 +238,7 @@ async def test_the_leaders_error_is_everyones_in_its_process(
         await gate.passing()
         raise error
 
-    calls = [asyncio.create_task(gs.once("key", failing, wait="1m")) for _ in range(4)]
+    calls = [asyncio.create_task(gs.idempotency.run("key", failing, wait="1m")) for _ in range(4)]
     await gate.arrival()
     gate.open()
     results = await asyncio.gather(*calls, return_exceptions=True)
@@ -254,9 +255,12 @@ async def test_after_an_error_other_processes_take_over_one_at_a_time(
         await gate.passing()
         raise ZeroDivisionError
 
-    first = asyncio.create_task(gs.once("key", failing))
+    first = asyncio.create_task(gs.idempotency.run("key", failing))
     await gate.arrival()
-    calls = [asyncio.create_task(other.once("key", lambda: second.passing(7))) for _ in range(3)]
+    calls = [
+        asyncio.create_task(other.idempotency.run("key", lambda: second.passing(7)))
+        for _ in range(3)
+    ]
     await store.settle()
     gate.open()
     with pytest.raises(ZeroDivisionError):
@@ -269,9 +273,9 @@ async def test_after_an_error_other_processes_take_over_one_at_a_time(
 
 async def test_a_cancelled_leader_is_replaced_by_one_who_waits(gs: Scope) -> None:
     gate, till = Gate(), Till()
-    leader = asyncio.create_task(gs.once("key", gate.passing))
+    leader = asyncio.create_task(gs.idempotency.run("key", gate.passing))
     await gate.arrival()
-    calls = [asyncio.create_task(gs.once("key", till.charge)) for _ in range(3)]
+    calls = [asyncio.create_task(gs.idempotency.run("key", till.charge)) for _ in range(3)]
     await turns()
     leader.cancel()
     assert await asyncio.gather(*calls) == [{"number": 1}] * 3
@@ -282,7 +286,7 @@ async def test_a_caller_that_died_is_replaced_when_its_lease_ends(store: Store, 
     leases = gs.persistence.lease
     assert leases is not None
     assert await leases.acquire("idempotency:key", "10s") is not None
-    call = asyncio.create_task(gs.once("key", Till().charge))
+    call = asyncio.create_task(gs.idempotency.run("key", Till().charge))
     await store.settle()
     await store.pass_time("9s")
     assert not call.done()
@@ -298,12 +302,12 @@ async def test_a_late_completion_is_refused(store: Store, gs: Scope, other: Scop
         await asyncio.shield(asyncio.ensure_future(gate.passing()))
         return "late"
 
-    first = asyncio.create_task(gs.once("key", late))
+    first = asyncio.create_task(gs.idempotency.run("key", late))
     await gate.arrival()
     leases = gs.persistence.lease
     assert leases is not None
     await leases.force_release("idempotency:key")
-    assert await other.once("key", Till().charge) == {"number": 1}
+    assert await other.idempotency.run("key", Till().charge) == {"number": 1}
     gate.open()
     with pytest.raises(LeaseLost):
         await first
@@ -315,9 +319,9 @@ async def test_a_late_completion_is_refused(store: Store, gs: Scope, other: Scop
 async def test_a_caller_that_lost_its_lease_is_ended(store: Store, gs: Scope) -> None:
     """One of those who wait in its process takes over."""
     gate, till = Gate(), Till()
-    first = asyncio.create_task(gs.once("key", gate.passing))
+    first = asyncio.create_task(gs.idempotency.run("key", gate.passing))
     await gate.arrival()
-    second = asyncio.create_task(gs.once("key", till.charge))
+    second = asyncio.create_task(gs.idempotency.run("key", till.charge))
     await store.settle()
     leases = gs.persistence.lease
     assert leases is not None
@@ -329,11 +333,11 @@ async def test_a_caller_that_lost_its_lease_is_ended(store: Store, gs: Scope) ->
     assert await second == {"number": 1}
 
 
-class LateResults(MemoryIdempotencyProvider):
+class LateResults(RecordIdempotencyProvider):
     """Another process completes the call just after it was first looked for."""
 
-    async def get(self, key: str) -> IdempotencyRecord | None:
-        record = await super().get(key)
+    async def get(self, key: str, *, type: Any = None) -> IdempotencyRecord | None:
+        record = await super().get(key, type=type)
         if record is None:
             await self.set(key, "meanwhile")
         return record
@@ -342,12 +346,12 @@ class LateResults(MemoryIdempotencyProvider):
 @pytest.mark.parametrize("wait", [None, "5s"])
 async def test_a_call_that_asks_for_its_own_result_is_an_error(gs: Scope, wait: str | None) -> None:
     async def recursive() -> Any:
-        await gs.once("other", Till().charge)
-        return await gs.once("key", recursive, wait=wait)
+        await gs.idempotency.run("other", Till().charge)
+        return await gs.idempotency.run("key", recursive, wait=wait)
 
     with pytest.raises(RuntimeError, match="'key' asks for 'key' itself"):
-        await asyncio.wait_for(gs.once("key", recursive), 10)
-    assert await gs.once("key", Till().charge) == {"number": 1}
+        await asyncio.wait_for(gs.idempotency.run("key", recursive), 10)
+    assert await gs.idempotency.run("key", Till().charge) == {"number": 1}
 
 
 async def test_a_call_that_does_not_wait_for_itself_is_told_that_it_is_in_progress(
@@ -355,17 +359,17 @@ async def test_a_call_that_does_not_wait_for_itself_is_told_that_it_is_in_progre
 ) -> None:
     async def charge() -> str:
         with pytest.raises(OperationInProgress):
-            await gs.once("key", charge, wait=0)
+            await gs.idempotency.run("key", charge, wait=0)
         return "charged"
 
-    assert await gs.once("key", charge) == "charged"
+    assert await gs.idempotency.run("key", charge) == "charged"
 
 
 async def test_a_result_stored_between_look_and_grant_is_replayed() -> None:
     adapter = MemoryAdapter()
-    adapter.idempotency = LateResults(adapter.context, Grants())
+    adapter.idempotency = LateResults(adapter.context, adapter, adapter.lease.notifier)
     async with Scope(persistence=adapter) as gs:
-        once = await gs.once_detailed("key", fail)
+        once = await gs.idempotency.run_detailed("key", fail)
     assert (once.value, once.replayed) == ("meanwhile", True)
 
 
@@ -374,9 +378,9 @@ async def test_a_result_stored_by_another_program_ends_the_wait(
 ) -> None:
     """One that knows nothing of the lease, as a service under Bun."""
     gate = Gate()
-    leader = asyncio.create_task(gs.once("key", gate.passing))
+    leader = asyncio.create_task(gs.idempotency.run("key", gate.passing))
     await gate.arrival()
-    follower = asyncio.create_task(other.once("key", fail))
+    follower = asyncio.create_task(other.idempotency.run("key", fail))
     await store.settle()
     results = other.persistence.idempotency
     assert results is not None
@@ -400,11 +404,11 @@ async def test_a_renewal_just_behind_the_result_does_not_end_the_call(
         await store.pass_time("4s")  # renewed at a third of 10 s
 
     monkeypatch.setattr(results, "set", slow)
-    assert await gs.once("key", Till().charge) == {"number": 1}
+    assert await gs.idempotency.run("key", Till().charge) == {"number": 1}
 
 
 async def test_the_lease_ends_with_the_result(gs: Scope) -> None:
-    await gs.once("key", Till().charge)
+    await gs.idempotency.run("key", Till().charge)
     leases = gs.persistence.lease
     assert leases is not None
     assert await leases.holder("idempotency:key") is None
@@ -413,9 +417,9 @@ async def test_the_lease_ends_with_the_result(gs: Scope) -> None:
 
 async def test_a_wait_that_is_a_bare_number_is_refused(gs: Scope) -> None:
     with pytest.raises(TypeError, match="'5s'"):
-        await gs.once("key", Till().charge, wait=5)
+        await gs.idempotency.run("key", Till().charge, wait=5)
     with pytest.raises(TypeError, match="'60s'"):
-        await gs.once("key", Till().charge, ttl=60)  # type: ignore[call-overload]  # wrong on purpose
+        await gs.idempotency.run("key", Till().charge, ttl=60)  # type: ignore[call-overload]  # wrong on purpose
 
 
 # --- fingerprints ----------------------------------------------------------------------------
@@ -423,28 +427,28 @@ async def test_a_wait_that_is_a_bare_number_is_refused(gs: Scope) -> None:
 
 async def test_another_fingerprint_under_the_same_key_is_refused(gs: Scope, other: Scope) -> None:
     till = Till()
-    await gs.once("key", till.charge, fingerprint={"amount": 5, "to": "ada"})
-    await other.once("key", till.charge, fingerprint={"to": "ada", "amount": 5})
+    await gs.idempotency.run("key", till.charge, fingerprint={"amount": 5, "to": "ada"})
+    await other.idempotency.run("key", till.charge, fingerprint={"to": "ada", "amount": 5})
     with pytest.raises(FingerprintMismatch, match="'key'"):
-        await gs.once("key", till.charge, fingerprint={"amount": 6, "to": "ada"})
+        await gs.idempotency.run("key", till.charge, fingerprint={"amount": 6, "to": "ada"})
     assert till.charged == 1
 
 
 async def test_without_a_fingerprint_nothing_is_compared(gs: Scope) -> None:
     till = Till()
-    await gs.once("one", till.charge, fingerprint="a")
-    await gs.once("one", till.charge)
-    await gs.once("two", till.charge)
-    await gs.once("two", till.charge, fingerprint="a")
+    await gs.idempotency.run("one", till.charge, fingerprint="a")
+    await gs.idempotency.run("one", till.charge)
+    await gs.idempotency.run("two", till.charge)
+    await gs.idempotency.run("two", till.charge, fingerprint="a")
     assert till.charged == 2
 
 
 async def test_a_duplicate_in_flight_with_another_fingerprint_is_refused(gs: Scope) -> None:
     gate = Gate()
-    first = asyncio.create_task(gs.once("key", gate.passing, fingerprint="a"))
+    first = asyncio.create_task(gs.idempotency.run("key", gate.passing, fingerprint="a"))
     await gate.arrival()
-    same = asyncio.create_task(gs.once("key", gate.passing, fingerprint="a"))
-    second = asyncio.create_task(gs.once("key", gate.passing, fingerprint="b"))
+    same = asyncio.create_task(gs.idempotency.run("key", gate.passing, fingerprint="a"))
+    second = asyncio.create_task(gs.idempotency.run("key", gate.passing, fingerprint="b"))
     await turns()
     gate.open()
     await asyncio.gather(first, same)
@@ -534,12 +538,12 @@ async def test_an_empty_key_part_is_refused_at_the_call(gs: Scope) -> None:
 async def test_executions_and_replays_are_told(gs: Scope) -> None:
     gate = Gate()
     with record_events(gs) as events:
-        calls = [asyncio.create_task(gs.once("key", gate.passing)) for _ in range(2)]
+        calls = [asyncio.create_task(gs.idempotency.run("key", gate.passing)) for _ in range(2)]
         await gate.arrival()
         await turns()
         gate.open()
         await asyncio.gather(*calls)
-        await gs.once("key", fail)
+        await gs.idempotency.run("key", fail)
     told = [type(event) for event in events]
     assert told == [IdempotentExecuted, IdempotentReplayed, IdempotentReplayed]
 
@@ -547,15 +551,15 @@ async def test_executions_and_replays_are_told(gs: Scope) -> None:
 async def test_the_durations_are_the_execution_and_the_wait_for_it(store: Store, gs: Scope) -> None:
     gate = Gate()
     with record_events(gs) as events:
-        first = asyncio.create_task(gs.once("key", gate.passing))
+        first = asyncio.create_task(gs.idempotency.run("key", gate.passing))
         await gate.arrival()
         await store.pass_time("2s")
-        second = asyncio.create_task(gs.once("key", gate.passing))
+        second = asyncio.create_task(gs.idempotency.run("key", gate.passing))
         await store.settle()
         await store.pass_time("1s")
         gate.open()
         await asyncio.gather(first, second)
-        await gs.once("key", fail)
+        await gs.idempotency.run("key", fail)
     assert events == [
         IdempotentExecuted(key="key", duration_ms=3000),
         IdempotentReplayed(key="key", duration_ms=1000),
@@ -564,7 +568,7 @@ async def test_the_durations_are_the_execution_and_the_wait_for_it(store: Store,
 
 
 async def test_a_refused_replay_is_not_told_as_one(gs: Scope) -> None:
-    await gs.once("key", Till().charge, fingerprint="a")
+    await gs.idempotency.run("key", Till().charge, fingerprint="a")
     with record_events(gs) as events, pytest.raises(FingerprintMismatch):
-        await gs.once("key", fail, fingerprint="b")
+        await gs.idempotency.run("key", fail, fingerprint="b")
     assert events == []

@@ -1,4 +1,4 @@
-"""``gs.once`` among real processes on one file."""
+"""``gs.idempotency.run`` among real processes on one file."""
 
 from __future__ import annotations
 

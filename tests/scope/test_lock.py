@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio
 
 async def is_free(gs: Scope, key: str) -> bool:
     """Whether the lock can be taken, by a scope that keeps no queue of its own for it."""
-    handle = await gs.try_lock(key)
+    handle = await gs.lock(key).try_acquire()
     if handle is not None:
         await handle.release()
     return handle is not None
@@ -77,7 +77,7 @@ async def test_who_tries_once_does_not_jump_the_queue(gs: Scope) -> None:
     waiting = asyncio.create_task(gs.lock("door").acquire())
     await turns()
     await handle.release()
-    assert await gs.try_lock("door") is None
+    assert await gs.lock("door").try_acquire() is None
     await (await waiting).release()
 
 
@@ -162,7 +162,7 @@ async def test_without_a_ttl_it_runs_for_the_default_of_the_adapter(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     await gs.lock("door").acquire()
-    assert await gs.try_lock("gate") is not None
+    assert await gs.lock("gate").try_acquire() is not None
     await store.pass_time("29s")
     assert not await is_free(other, "door")
     assert not await is_free(other, "gate")
@@ -198,11 +198,11 @@ async def test_the_age_of_a_holder_from_the_future_is_0(
 
 
 async def test_try_lock_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:
-    handle = await gs.try_lock("door", ttl="5s")
+    handle = await gs.lock("door", ttl="5s").try_acquire()
     assert handle is not None
     assert handle.key == "door"
-    assert await gs.try_lock("door") is None
-    assert await other.try_lock("door") is None
+    assert await gs.lock("door").try_acquire() is None
+    assert await other.lock("door").try_acquire() is None
     await handle.release()
     assert await is_free(other, "door")
 

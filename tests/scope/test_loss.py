@@ -9,8 +9,10 @@ import pytest
 import pytest_asyncio
 
 from goscope import BackendUnavailable, LeaseLost, Scope
+from goscope.backend import MemoryLockProvider
+from goscope.backend._memory_lock import MemoryLockHandle
 from goscope.events import LockLost
-from goscope.memory import MemoryAdapter, MemoryLockHandle, MemoryLockProvider
+from goscope.memory import MemoryAdapter
 from goscope.providers import Milliseconds
 from goscope.testing import FakeClock, record_events
 
@@ -326,7 +328,7 @@ async def test_after_a_lost_inner_lock_the_outer_one_is_still_held(
             with pytest.raises(LeaseLost):
                 async with gs.lock("inner", ttl=TTL):
                     await forever()
-            assert await other.try_lock("outer") is None
+            assert await other.lock("outer").try_acquire() is None
             await clean_task()
 
     task = asyncio.create_task(nested())
@@ -334,7 +336,7 @@ async def test_after_a_lost_inner_lock_the_outer_one_is_still_held(
     await take_away(gs, "inner")
     await store.pass_time("3100ms")
     await task
-    assert await other.try_lock("outer") is not None
+    assert await other.lock("outer").try_acquire() is not None
 
 
 async def test_without_renewal_the_body_is_cancelled_at_expiry(store: Store, gs: Scope) -> None:
@@ -591,10 +593,10 @@ async def test_a_cancelled_release_goes_to_its_end(troubled: Scope, troubles: Tr
     victim.task.cancel()
     await turns()
     assert not victim.task.done()
-    assert await troubled.try_lock("door") is None
+    assert await troubled.lock("door").try_acquire() is None
     await troubles.clock.advance("5s")
     assert isinstance(await victim.end(), asyncio.CancelledError)
-    assert await troubled.try_lock("door") is not None
+    assert await troubled.lock("door").try_acquire() is not None
 
 
 async def test_a_release_that_is_cancelled_twice_goes_to_its_end(
@@ -609,7 +611,7 @@ async def test_a_release_that_is_cancelled_twice_goes_to_its_end(
         assert not victim.task.done()
     await troubles.clock.advance("5s")
     assert isinstance(await victim.end(), asyncio.CancelledError)
-    assert await troubled.try_lock("door") is not None
+    assert await troubled.lock("door").try_acquire() is not None
 
 
 async def test_a_release_after_a_loss_goes_to_its_end_when_cancelled(

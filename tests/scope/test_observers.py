@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from goscope import BackendBusy, ConfigurationError, LeaseLost, Scope, Task
+from goscope import BackendBusy, ConfigurationError, LeaseLost, Scope, TaskContext
 from goscope.events import (
     CacheCorrupt,
     CacheMiss,
     Event,
     LockAcquired,
     LockReleased,
-    LockWaited,
+    LockTimedOut,
     Observer,
 )
-from goscope.memory import MemoryAdapter, MemoryCacheProvider
+from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock, override, record_events
 
 from .support import Gate, Store, turns
@@ -101,14 +101,14 @@ async def test_locks_tell_acquired_waited_and_released(
     with record_events(gs) as events, record_events(other) as others:
         async with gs.lock("door") as handle:
             await store.pass_time("2s")
-            assert await other.try_lock("door") is None
+            assert await other.lock("door").try_acquire() is None
             with pytest.raises(TimeoutError):
                 await other.lock("door", wait=0).acquire()
     assert events == [
         LockAcquired(key="door", owner=handle.owner, fencing_token=handle.fencing_token),
         LockReleased(key="door", duration_ms=2000),
     ]
-    assert others == [LockWaited(key="door")]
+    assert others == [LockTimedOut(key="door")]
 
 
 async def test_the_duration_of_an_acquired_lock_is_the_wait(store: Store, gs: Scope) -> None:
@@ -131,7 +131,7 @@ async def test_the_duration_of_an_acquired_lock_is_the_wait(store: Store, gs: Sc
 
 async def test_try_lock_tells_what_it_took(gs: Scope) -> None:
     with record_events(gs) as events:
-        handle = await gs.try_lock("door")
+        handle = await gs.lock("door").try_acquire()
         assert handle is not None
         await handle.release()
     assert [type(event) for event in events] == [LockAcquired]
@@ -141,8 +141,7 @@ async def test_what_only_the_adapter_sees_is_told_too() -> None:
     adapter = MemoryAdapter()
     async with Scope(persistence=adapter) as gs:
         await gs.cache.set("key", 1)
-        assert isinstance(adapter.cache, MemoryCacheProvider)
-        entries = adapter.cache._entries
+        entries = adapter.records.cache
         entries["cache:key"] = entries["cache:key"]._replace(text="{")
         with record_events(gs) as events:
             assert await gs.cache.get("key") is None
@@ -189,13 +188,13 @@ class Program:
             raise ZeroDivisionError
 
         for factory in (value, failing):
-            await self._gs.cache.get_or_set("key", factory, ttl="5m", stale="1h")
+            await self._gs.cache.get_or_set("key", factory, ttl="5m", stale_for="1h")
             await self._clock.advance("6m")
         await self._gs.cache.set("wrong", "text")
         await self._gs.cache.get("wrong", type=int)
 
     async def circuit_breaker(self) -> None:
-        breaker = self._gs.circuit_breaker("api", max_failures=1, reset_timeout="1m")
+        breaker = self._gs.circuit_breaker("api", failure_threshold=1, reset_timeout="1m")
 
         async def down() -> None:
             raise ConnectionError
@@ -218,18 +217,18 @@ class Program:
         await breaker.call(turns)
 
     async def task(self) -> None:
-        async def body(task: Task[Any]) -> None:
+        async def body(task: TaskContext[Any]) -> None:
             if not task.resumed:
                 await task.checkpoint.save(1)
                 raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
-            await self._gs.run("etl", body)
-        await self._gs.run("etl", body)
+            await self._gs.tasks.run("etl", body)
+        await self._gs.tasks.run("etl", body)
 
-    async def once(self) -> None:
-        await self._gs.once("key", turns)
-        await self._gs.once("key", turns)
+    async def idempotent_call(self) -> None:
+        await self._gs.idempotency.run("key", turns)
+        await self._gs.idempotency.run("key", turns)
 
 
 async def test_every_event_is_told_by_its_feature() -> None:
@@ -241,7 +240,7 @@ async def test_every_event_is_told_by_its_feature() -> None:
         program.circuit_breaker(),
         program.circuit_without_its_store(),
         program.task(),
-        program.once(),
+        program.idempotent_call(),
     ]
     with override(gs, clock=clock), record_events(gs) as events:
         async with gs:

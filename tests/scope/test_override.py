@@ -61,7 +61,7 @@ async def test_scope_and_backend_live_by_the_clock() -> None:
             holder = asyncio.create_task(enter())
             await gate.arrival()
             await clock.advance("1m")
-            assert await gs.try_lock("door") is None
+            assert await gs.lock("door").try_acquire() is None
             assert await value() == 0
             await clock.advance("4m")
             assert await value() == 1

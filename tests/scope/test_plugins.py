@@ -29,7 +29,6 @@ def goscope_backends():
             summary="a backend",
             options=MemoryOptions,
             open=lambda options: MemoryAdapter(),
-            schemes=("{name}", "{name}+other"),
         )
     ]
 """

@@ -31,13 +31,13 @@ async def nothing() -> None: ...
 USES: dict[str, Callable[[Scope], Awaitable[object]]] = {
     "lock": lambda gs: gs.lock("key").acquire(),
     "entered lock": lambda gs: gs.lock("key").__aenter__(),
-    "try_lock": lambda gs: gs.try_lock("key"),
+    "try_lock": lambda gs: gs.lock("key").try_acquire(),
     "cache.get": lambda gs: gs.cache.get("key"),
     "cache.get_or_set": lambda gs: gs.cache.get_or_set("key", nothing),
     "breaker": lambda gs: gs.circuit_breaker("key").call(nothing),
     "entered breaker": lambda gs: gs.circuit_breaker("key").__aenter__(),
-    "run": lambda gs: gs.run("key", lambda task: nothing()),
-    "once": lambda gs: gs.once("key", nothing),
+    "run": lambda gs: gs.tasks.run("key", lambda task: nothing()),
+    "once": lambda gs: gs.idempotency.run("key", nothing),
     "idempotency.get": lambda gs: gs.idempotency.get("key"),
     "cached": lambda gs: gs.cached("5m", key="key")(nothing)(),
     "idempotent": lambda gs: gs.idempotent("key")(nothing)(),
@@ -110,7 +110,7 @@ def test_a_closed_scope_can_be_opened_again_in_another_loop(tmp_path: Path) -> N
         async with gs, lock:
             before = await gs.cache.get("key")
             await gs.cache.set("key", value)
-            await gs.once("once", nothing)
+            await gs.idempotency.run("once", nothing)
             await gs.cache.get_or_set("other", nothing)
             return before
 
@@ -195,8 +195,8 @@ async def test_prefixes_keep_two_scopes_on_one_file_apart(tmp_path: Path) -> Non
     async with one, two, one.lock("door", wait=0), two.lock("door", wait=0):
         await one.cache.set("key", 1)
         assert await two.cache.get("key") is None
-        assert await one.once("key", lambda: one.cache.get("key")) == 1
-        assert await two.once("key", lambda: two.cache.get("key")) is None
+        assert await one.idempotency.run("key", lambda: one.cache.get("key")) == 1
+        assert await two.idempotency.run("key", lambda: two.cache.get("key")) is None
 
 
 PROVIDERS: dict[str, Callable[[Scope], Awaitable[object]]] = {
@@ -275,7 +275,7 @@ async def test_every_capability_has_some_advice() -> None:
 async def test_lease_ttl_is_how_long_the_leases_of_features_run(store: Store) -> None:
     gate = Gate()
     async with store.scope(lease_ttl="60s") as gs:
-        call = asyncio.create_task(gs.once("key", gate.passing))
+        call = asyncio.create_task(gs.idempotency.run("key", gate.passing))
         await gate.arrival()
         leases = gs.persistence.lease
         assert leases is not None
@@ -303,9 +303,9 @@ def test_a_timedelta_is_a_duration_as_well() -> None:
 async def test_closing_ends_background_work(store: Store) -> None:
     gate = Gate()
     async with store.scope() as gs:
-        await gs.cache.get_or_set("key", nothing, ttl="1s", stale="1h")
+        await gs.cache.get_or_set("key", nothing, ttl="1s", stale_for="1h")
         store.clock.step_wall("2s")
-        await gs.cache.get_or_set("key", gate.passing, ttl="1s", stale="1h")
+        await gs.cache.get_or_set("key", gate.passing, ttl="1s", stale_for="1h")
         await gate.arrival()
         assert gate.running == 1
     assert gate.running == 0

@@ -51,7 +51,6 @@ SERVER = Backend(
     summary="one with a URL that has everything",
     options=ServerOptions,
     open=_open,
-    schemes=("server", "server+tls"),
     url_options=server_options,
 )
 PLAIN = Backend(name="plain", summary="one with a dataclass", options=PlainOptions, open=_open)

@@ -18,10 +18,10 @@ from goscope import (
     Progress,
     Scope,
     SerializationError,
-    Task,
     TaskAlreadyRunning,
+    TaskContext,
 )
-from goscope.events import CheckpointResumed, CheckpointSaved, TaskCompleted
+from goscope.events import CheckpointSaved, TaskCompleted, TaskResumed
 from goscope.testing import record_events
 
 from .support import Gate, Store, turns, until, watchers
@@ -53,20 +53,20 @@ async def take_away(gs: Scope, task_id: str = "etl") -> None:
 async def stop_after(gs: Scope, *states: int, **options: Any) -> None:
     """A run that saves the states and fails."""
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         for done in states:
             await task.checkpoint.save(State(done), progress=done)
         raise Stop
 
     with pytest.raises(Stop):
-        await gs.run("etl", body, **options)
+        await gs.tasks.run("etl", body, **options)
 
 
 # --- resuming --------------------------------------------------------------------------------
 
 
 async def test_a_fresh_run_starts_with_nothing(gs: Scope) -> None:
-    async def body(task: Task[Any]) -> str:
+    async def body(task: TaskContext[Any]) -> str:
         assert task.id == "etl"
         assert task.resumed is False
         assert task.checkpoint.data is None
@@ -74,13 +74,13 @@ async def test_a_fresh_run_starts_with_nothing(gs: Scope) -> None:
         assert task.progress.percentage == 0
         return "result"
 
-    assert await gs.run("etl", body) == "result"
+    assert await gs.tasks.run("etl", body) == "result"
 
 
 async def test_a_failed_run_is_resumed_from_its_last_save(gs: Scope, other: Scope) -> None:
     await stop_after(gs, 1, 2)
 
-    async def body(task: Task[State]) -> int:
+    async def body(task: TaskContext[State]) -> int:
         assert task.resumed is True
         assert task.checkpoint.data == State(2)
         assert task.checkpoint.sequence == 2
@@ -88,48 +88,48 @@ async def test_a_failed_run_is_resumed_from_its_last_save(gs: Scope, other: Scop
         await task.checkpoint.save(State(3))
         return task.checkpoint.sequence
 
-    assert await other.run("etl", body, state=State) == 3
+    assert await other.tasks.run("etl", body, type=State) == 3
 
 
 async def test_without_a_state_type_the_data_is_plain_json(gs: Scope) -> None:
     await stop_after(gs, 1)
 
-    async def body(task: Task[Any]) -> Any:
+    async def body(task: TaskContext[Any]) -> Any:
         return task.checkpoint.data
 
-    assert await gs.run("etl", body) == {"done": 1}
+    assert await gs.tasks.run("etl", body) == {"done": 1}
 
 
 async def test_success_deletes_the_checkpoints(gs: Scope) -> None:
     await stop_after(gs, 1, 2)
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         await task.checkpoint.save(State(3))
 
-    await gs.run("etl", body)
+    await gs.tasks.run("etl", body)
     assert await saved(gs) == []
     await stop_after(gs, 1)  # starts from 1 again
 
 
 async def test_a_save_is_committed_when_it_returns(gs: Scope, other: Scope) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         await task.checkpoint.save(State(1), progress=25)
         (row,) = await saved(other)
         assert (row.data, row.sequence, row.progress) == ({"done": 1}, 1, 25.0)
         assert task.checkpoint.data == State(1)
 
-    await gs.run("etl", body)
+    await gs.tasks.run("etl", body)
 
 
 async def test_a_cancelled_run_keeps_its_checkpoints(gs: Scope) -> None:
     gate = Gate()
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         await task.checkpoint.save(State(1))
         task.checkpoint.update(State(2))
         await gate.passing()
 
-    run = asyncio.create_task(gs.run("etl", body))
+    run = asyncio.create_task(gs.tasks.run("etl", body))
     await gate.arrival()
     run.cancel()
     await asyncio.wait([run])
@@ -140,46 +140,46 @@ async def test_a_cancelled_run_keeps_its_checkpoints(gs: Scope) -> None:
 async def test_saved_data_that_does_not_fit_the_state_is_an_error_and_is_kept(gs: Scope) -> None:
     await stop_after(gs, 1)
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         pytest.fail("it must not run on a state it does not understand")
 
     with pytest.raises(CorruptValue, match="etl"):
-        await gs.run("etl", body, state=list[int])
+        await gs.tasks.run("etl", body, type=list[int])
     assert len(await saved(gs)) == 1
 
 
 async def test_data_json_cannot_carry_is_refused_and_the_task_can_go_on(gs: Scope) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         with pytest.raises(SerializationError):
             await task.checkpoint.save(object())
         await task.checkpoint.save(State(1))
         raise Stop
 
     with pytest.raises(Stop):
-        await gs.run("etl", body)
+        await gs.tasks.run("etl", body)
     assert [row.sequence for row in await saved(gs)] == [1]
 
 
 @pytest.mark.parametrize("keep", [1, 3])
 async def test_as_many_checkpoints_are_kept_as_told(gs: Scope, keep: int) -> None:
-    await stop_after(gs, 1, 2, 3, 4, 5, keep=keep)
+    await stop_after(gs, 1, 2, 3, 4, 5, max_checkpoints=keep)
     assert [row.sequence for row in await saved(gs)] == [1, 2, 3, 4, 5][-keep:]
     # Those of earlier runs count too.
-    await stop_after(gs, 6, keep=keep)
+    await stop_after(gs, 6, max_checkpoints=keep)
     assert [row.sequence for row in await saved(gs)] == [1, 2, 3, 4, 5, 6][-keep:]
 
 
 @pytest.mark.parametrize("keep", [0, -1, 2.5, True])
 async def test_a_number_of_checkpoints_that_is_none_is_refused(gs: Scope, keep: Any) -> None:
     with pytest.raises(ValueError, match="keep must be an int of at least 1"):
-        await gs.run("etl", turns, keep=keep)  # type: ignore[arg-type]  # never called
+        await gs.tasks.run("etl", turns, max_checkpoints=keep)  # type: ignore[arg-type]  # never called
 
 
 @pytest.mark.parametrize("option", ["interval", "wait"])
 async def test_a_bare_number_is_no_duration(gs: Scope, option: str) -> None:
     options: dict[str, Any] = {option: 5}
     with pytest.raises(TypeError, match="'5s'"):
-        await gs.run("etl", lambda task: turns(), **options)
+        await gs.tasks.run("etl", lambda task: turns(), **options)
     with pytest.raises(TypeError, match="'5s'"):
         gs.resumable("etl", **options)
 
@@ -189,17 +189,17 @@ async def test_a_bare_number_is_no_duration(gs: Scope, option: str) -> None:
 
 async def test_on_resume_is_called_once_before_the_body_of_a_resumed_run(gs: Scope) -> None:
     await stop_after(gs, 1, 2)
-    order: list[tuple[str, Task[State]]] = []
+    order: list[tuple[str, TaskContext[State]]] = []
 
-    async def resumed(task: Task[State]) -> None:
+    async def resumed(task: TaskContext[State]) -> None:
         await turns()
         order.append(("on_resume", task))
 
-    async def body(task: Task[State]) -> None:
+    async def body(task: TaskContext[State]) -> None:
         order.append(("body", task))
         await task.checkpoint.save(State(3))
 
-    await gs.run("etl", body, state=State, on_resume=resumed)
+    await gs.tasks.run("etl", body, type=State, on_resume=resumed)
     assert [called for called, _ in order] == ["on_resume", "body"]
     assert order[0][1] is order[1][1], "both get the same task"
 
@@ -209,36 +209,36 @@ async def test_on_resume_sees_the_task_where_it_stopped(gs: Scope) -> None:
     await stop_after(gs, 1, 2)
     seen: list[tuple[State | None, int, float]] = []
 
-    def resumed(task: Task[State]) -> None:
+    def resumed(task: TaskContext[State]) -> None:
         seen.append((task.checkpoint.data, task.checkpoint.sequence, task.progress.percentage))
 
-    await gs.run("etl", lambda task: turns(), state=State, on_resume=resumed)
+    await gs.tasks.run("etl", lambda task: turns(), type=State, on_resume=resumed)
     assert seen == [(State(2), 2, 2.0)]
 
 
 async def test_on_resume_is_not_called_when_there_is_nothing_to_resume(gs: Scope) -> None:
-    def resumed(task: Task[Any]) -> None:
+    def resumed(task: TaskContext[Any]) -> None:
         pytest.fail("this run is the first")
 
     await stop_after(gs, on_resume=resumed)  # fails without a checkpoint
-    await gs.run("etl", lambda task: turns(), on_resume=resumed)
+    await gs.tasks.run("etl", lambda task: turns(), on_resume=resumed)
     await stop_after(gs, 1, on_resume=resumed)
-    await gs.run("etl", lambda task: turns())
-    await gs.run("etl", lambda task: turns(), on_resume=resumed)  # done, so it starts anew
+    await gs.tasks.run("etl", lambda task: turns())
+    await gs.tasks.run("etl", lambda task: turns(), on_resume=resumed)  # done, so it starts anew
 
 
 async def test_on_resume_runs_under_the_tasks_lease(gs: Scope, other: Scope) -> None:
     await stop_after(gs, 1)
 
-    async def resumed(task: Task[Any]) -> None:
+    async def resumed(task: TaskContext[Any]) -> None:
         with pytest.raises(TaskAlreadyRunning):
-            await other.run("etl", lambda task: turns(), wait=0)
+            await other.tasks.run("etl", lambda task: turns(), wait=0)
         await task.checkpoint.save(State(2))
 
-    async def body(task: Task[Any]) -> Any:
+    async def body(task: TaskContext[Any]) -> Any:
         return task.checkpoint.data
 
-    assert await gs.run("etl", body, on_resume=resumed) == State(2)
+    assert await gs.tasks.run("etl", body, on_resume=resumed) == State(2)
 
 
 @pytest.mark.parametrize("awaitable", [False, True])
@@ -247,19 +247,19 @@ async def test_an_error_of_on_resume_ends_the_run_as_one_of_the_body(
 ) -> None:
     await stop_after(gs, 1)
 
-    def failing(task: Task[Any]) -> None:
+    def failing(task: TaskContext[Any]) -> None:
         task.checkpoint.update(State(2))
         raise Stop
 
-    async def failing_later(task: Task[Any]) -> None:
+    async def failing_later(task: TaskContext[Any]) -> None:
         await turns()
         failing(task)
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         pytest.fail("on_resume refused the checkpoint")
 
     with pytest.raises(Stop):
-        await gs.run("etl", body, on_resume=failing_later if awaitable else failing)
+        await gs.tasks.run("etl", body, on_resume=failing_later if awaitable else failing)
     assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 2}]
     assert watchers() == []
 
@@ -268,7 +268,7 @@ async def test_a_resumable_function_takes_on_resume(gs: Scope) -> None:
     resumed: list[str] = []
 
     @gs.resumable("etl:{path}", on_resume=lambda task: resumed.append(task.id))
-    async def etl(task: Task[Any], path: str) -> None:
+    async def etl(task: TaskContext[Any], path: str) -> None:
         if not task.resumed:
             await task.checkpoint.save(State(1))
             raise Stop
@@ -284,7 +284,7 @@ async def test_a_resumable_function_takes_on_resume(gs: Scope) -> None:
 
 @pytest.mark.parametrize("steps", range(6))
 async def test_a_cancelled_save_keeps_the_sequence_right(gs: Scope, steps: int) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         save = asyncio.create_task(task.checkpoint.save(State(1)))
         await turns(steps)
         save.cancel()
@@ -296,17 +296,17 @@ async def test_a_cancelled_save_keeps_the_sequence_right(gs: Scope, steps: int) 
         raise Stop
 
     with pytest.raises(Stop):
-        await gs.run("etl", body)
+        await gs.tasks.run("etl", body)
     assert (await saved(gs))[-1].data == {"done": 2}
 
 
 async def test_concurrent_saves_queue_up(gs: Scope) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         await asyncio.gather(*(task.checkpoint.save(State(done)) for done in range(8)))
         raise Stop
 
     with pytest.raises(Stop):
-        await gs.run("etl", body)
+        await gs.tasks.run("etl", body)
     assert [row.sequence for row in await saved(gs)] == list(range(1, 9))
 
 
@@ -316,13 +316,13 @@ async def test_concurrent_saves_queue_up(gs: Scope) -> None:
 async def test_updates_are_saved_every_interval(store: Store, gs: Scope) -> None:
     gate = Gate()
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         for done in range(3):
             task.checkpoint.update(State(done), progress=done)
         assert task.checkpoint.data == State(2)
         await gate.passing()
 
-    run = asyncio.create_task(gs.run("etl", body, interval="2s"))
+    run = asyncio.create_task(gs.tasks.run("etl", body, save_interval="2s"))
     await gate.arrival()
     await store.settle()
     assert await saved(gs) == []
@@ -338,11 +338,11 @@ async def test_updates_are_saved_every_interval(store: Store, gs: Scope) -> None
 async def test_the_interval_is_5_s_unless_told_otherwise(store: Store, gs: Scope) -> None:
     gate = Gate()
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         task.checkpoint.update(State(1))
         await gate.passing()
 
-    run = asyncio.create_task(gs.run("etl", body))
+    run = asyncio.create_task(gs.tasks.run("etl", body))
     await gate.arrival()
     await store.pass_time("4900ms")
     assert await saved(gs) == []
@@ -353,36 +353,36 @@ async def test_the_interval_is_5_s_unless_told_otherwise(store: Store, gs: Scope
 
 
 async def test_the_last_update_is_saved_at_an_exit_without_success(gs: Scope) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         task.checkpoint.update(State(1))
         task.checkpoint.update(State(2), progress=50)
         raise Stop
 
     with pytest.raises(Stop):
-        await gs.run("etl", body)
+        await gs.tasks.run("etl", body)
     (row,) = await saved(gs)
     assert (row.data, row.progress) == ({"done": 2}, 50.0)
 
 
 async def test_an_update_that_cannot_be_saved_is_a_note_on_the_error(gs: Scope) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         task.checkpoint.update(object())
         raise Stop
 
     with pytest.raises(Stop) as caught:
-        await gs.run("etl", body)
+        await gs.tasks.run("etl", body)
     assert "last state could not be saved" in caught.value.__notes__[0]
 
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_saving_by_interval_ends_with_the_task(store: Store, gs: Scope, fails: bool) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         task.checkpoint.update(State(1))
         if fails:
             raise Stop
 
     with pytest.raises(Stop) if fails else nullcontext():
-        await gs.run("etl", body)
+        await gs.tasks.run("etl", body)
     await store.pass_time("20s")
     assert len(await saved(gs)) == fails
     assert not [task for task in asyncio.all_tasks() if "_save_every_interval" in repr(task)]
@@ -394,10 +394,10 @@ async def test_saving_by_interval_ends_with_the_task(store: Store, gs: Scope, fa
 
 async def test_a_second_run_in_the_same_process_is_refused_at_once(gs: Scope) -> None:
     gate = Gate()
-    first = asyncio.create_task(gs.run("etl", lambda task: gate.passing()))
+    first = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing()))
     await gate.arrival()
     with pytest.raises(TaskAlreadyRunning, match="task 'etl' is already running") as caught:
-        await gs.run("etl", lambda task: gate.passing())
+        await gs.tasks.run("etl", lambda task: gate.passing())
     assert caught.value.holder is not None
     gate.open()
     await first
@@ -405,20 +405,20 @@ async def test_a_second_run_in_the_same_process_is_refused_at_once(gs: Scope) ->
 
 
 async def test_a_task_that_runs_itself_is_refused_at_once(gs: Scope) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         with pytest.raises(TaskAlreadyRunning):
-            await gs.run("etl", lambda task: turns())
+            await gs.tasks.run("etl", lambda task: turns())
 
-    await asyncio.wait_for(gs.run("etl", body), 10)
+    await asyncio.wait_for(gs.tasks.run("etl", body), 10)
 
 
 async def test_a_second_run_elsewhere_is_refused_when_the_lease_is_seen_renewed(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     gate = Gate()
-    first = asyncio.create_task(gs.run("etl", lambda task: gate.passing()))
+    first = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing()))
     await gate.arrival()
-    second = asyncio.create_task(other.run("etl", lambda task: gate.passing()))
+    second = asyncio.create_task(other.tasks.run("etl", lambda task: gate.passing()))
     await store.settle()
     await store.pass_time("4s")  # renewed at a third of 10 s
     assert second.done(), "it does not wait for the whole lease"
@@ -433,10 +433,10 @@ async def test_with_a_wait_it_waits_for_the_owner_to_end(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     gate = Gate()
-    first = asyncio.create_task(gs.run("etl", lambda task: gate.passing(1)))
+    first = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing(1)))
     await gate.arrival()
-    here = asyncio.create_task(gs.run("etl", lambda task: gate.passing(2), wait="60s"))
-    there = asyncio.create_task(other.run("etl", lambda task: gate.passing(3), wait="60s"))
+    here = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing(2), wait="60s"))
+    there = asyncio.create_task(other.tasks.run("etl", lambda task: gate.passing(3), wait="60s"))
     await store.pass_time("20s")
     gate.open()
     await store.pass_time("5s")
@@ -446,11 +446,11 @@ async def test_with_a_wait_it_waits_for_the_owner_to_end(
 
 async def test_a_wait_that_is_over_is_refused(store: Store, gs: Scope, other: Scope) -> None:
     gate = Gate()
-    first = asyncio.create_task(gs.run("etl", lambda task: gate.passing()))
+    first = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing()))
     await gate.arrival()
     with pytest.raises(TaskAlreadyRunning):
-        await other.run("etl", lambda task: gate.passing(), wait=0)
-    second = asyncio.create_task(other.run("etl", lambda task: gate.passing(), wait="15s"))
+        await other.tasks.run("etl", lambda task: gate.passing(), wait=0)
+    second = asyncio.create_task(other.tasks.run("etl", lambda task: gate.passing(), wait="15s"))
     await store.settle()
     await store.pass_time("14s")
     assert not second.done()
@@ -467,7 +467,7 @@ async def test_an_owner_that_hangs_is_replaced_when_its_lease_runs_out(
     leases = gs.persistence.lease
     assert leases is not None
     assert await leases.acquire("task:etl", "10s") is not None
-    run = asyncio.create_task(gs.run("etl", lambda task: turns()))
+    run = asyncio.create_task(gs.tasks.run("etl", lambda task: turns()))
     await store.settle()
     await store.pass_time("9s")
     assert not run.done()
@@ -484,7 +484,7 @@ async def test_of_two_who_replace_a_hanging_owner_one_runs(
     await leases.acquire("task:etl", "10s")
     gate = Gate()
     runs = [
-        asyncio.create_task(scope.run("etl", lambda task: gate.passing()))
+        asyncio.create_task(scope.tasks.run("etl", lambda task: gate.passing()))
         for scope in (gs, gs, other)
     ]
     await store.settle()
@@ -501,12 +501,12 @@ async def test_an_owner_that_lost_its_lease_is_ended_and_saves_nothing(
 ) -> None:
     gate = Gate()
 
-    async def late(task: Task[Any]) -> None:
+    async def late(task: TaskContext[Any]) -> None:
         await task.checkpoint.save(State(1))
         task.checkpoint.update(State(99))
         await gate.passing()
 
-    first = asyncio.create_task(gs.run("etl", late, interval="1h"))
+    first = asyncio.create_task(gs.tasks.run("etl", late, save_interval="1h"))
     await gate.arrival()
     await take_away(gs)
     await stop_after(other, 5)
@@ -517,14 +517,14 @@ async def test_an_owner_that_lost_its_lease_is_ended_and_saves_nothing(
 
 
 async def test_a_save_after_the_loss_is_refused(gs: Scope, other: Scope) -> None:
-    async def late(task: Task[Any]) -> None:
+    async def late(task: TaskContext[Any]) -> None:
         await task.checkpoint.save(State(1))
         await take_away(gs)
         await stop_after(other, 5)
         await task.checkpoint.save(State(99))
 
     with pytest.raises(LeaseLost):
-        await gs.run("etl", late)
+        await gs.tasks.run("etl", late)
     assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 5}]
 
 
@@ -542,17 +542,17 @@ async def test_an_owner_that_loses_its_lease_behind_a_save_trims_nothing(
     await stop_after(gs, 1)
     monkeypatch.setattr(checkpoints, "cleanup", late)
     with pytest.raises(LeaseLost):
-        await gs.run("etl", lambda task: task.checkpoint.save(State(2)), keep=1)
+        await gs.tasks.run("etl", lambda task: task.checkpoint.save(State(2)), max_checkpoints=1)
     assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 2}]
 
 
 async def test_a_late_success_deletes_nothing_of_the_next_owners(gs: Scope, other: Scope) -> None:
-    async def late(task: Task[Any]) -> None:
+    async def late(task: TaskContext[Any]) -> None:
         await take_away(gs)
         await stop_after(other, 5)
 
     with pytest.raises(LeaseLost):
-        await gs.run("etl", late)
+        await gs.tasks.run("etl", late)
     assert len(await saved(gs)) == 1
 
 
@@ -560,7 +560,7 @@ async def test_different_tasks_run_side_by_side(gs: Scope) -> None:
     gate = Gate()
     async with asyncio.TaskGroup() as group:
         for number in range(3):
-            group.create_task(gs.run(f"etl:{number}", lambda task: gate.passing()))
+            group.create_task(gs.tasks.run(f"etl:{number}", lambda task: gate.passing()))
         await gate.arrival(3)
         gate.open()
     assert gate.most_running == 3
@@ -575,7 +575,7 @@ async def test_progress_tells_percentage_eta_and_listeners(store: Store, gs: Sco
     def listener(progress: Progress) -> None:
         heard.append((progress.percentage, progress.eta_ms))
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         stop = task.progress.listen(listener)
         assert task.progress.eta_ms is None
         await store.pass_time("10s")
@@ -586,38 +586,38 @@ async def test_progress_tells_percentage_eta_and_listeners(store: Store, gs: Sco
         (row,) = await saved(gs)
         assert (row.progress, row.estimated_time_remaining) == (50.0, 10_000)
 
-    await gs.run("etl", body)
+    await gs.tasks.run("etl", body)
     assert heard == [(25.0, 30_000)]
 
 
 async def test_the_eta_of_a_resumed_task_is_of_its_own_speed(store: Store, gs: Scope) -> None:
     await stop_after(gs, 50)
 
-    async def body(task: Task[Any]) -> int | None:
+    async def body(task: TaskContext[Any]) -> int | None:
         await store.pass_time("10s")
         task.progress.update(75)
         return task.progress.eta_ms
 
-    assert await gs.run("etl", body) == 10_000
+    assert await gs.tasks.run("etl", body) == 10_000
 
 
 @pytest.mark.parametrize("percentage", [-1, 100.5, float("nan")])
 async def test_progress_outside_0_to_100_is_refused(gs: Scope, percentage: float) -> None:
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         with pytest.raises(ValueError, match="from 0 to 100"):
             task.progress.update(percentage)
         with pytest.raises(ValueError, match="from 0 to 100"):
             await task.checkpoint.save(State(1), progress=percentage)
 
-    await gs.run("etl", body)
+    await gs.tasks.run("etl", body)
 
 
 # --- the decorator ---------------------------------------------------------------------------
 
 
 async def test_a_resumable_function_is_called_without_its_task(gs: Scope) -> None:
-    @gs.resumable("etl:{path}", state=State)
-    async def etl(task: Task[State], path: str, *, fails: bool = False) -> int:
+    @gs.resumable("etl:{path}", type=State)
+    async def etl(task: TaskContext[State], path: str, *, fails: bool = False) -> int:
         done = 0 if task.checkpoint.data is None else task.checkpoint.data.done
         await task.checkpoint.save(State(done + 1))
         if fails:
@@ -638,15 +638,15 @@ async def test_a_method_can_be_resumable(gs: Scope) -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        @gs.resumable("import:{path}", state=State)
-        async def run(self, task: Task[State], path: str) -> str:
+        @gs.resumable("import:{path}", type=State)
+        async def run(self, task: TaskContext[State], path: str) -> str:
             return f"{self.name} {task.id} {path}"
 
     assert await Importer("ada").run("a.csv") == "ada import:a.csv a.csv"
 
 
 async def test_a_template_may_not_name_the_task(gs: Scope) -> None:
-    async def etl(task: Task[Any], path: str) -> None: ...
+    async def etl(task: TaskContext[Any], path: str) -> None: ...
 
     with pytest.raises(ConfigurationError, match=r"names 'task', .*it has: path"):
         gs.resumable("etl:{task}")(etl)
@@ -660,7 +660,7 @@ async def test_a_function_without_a_task_is_refused(gs: Scope) -> None:
 
 
 async def test_a_plain_function_is_refused(gs: Scope) -> None:
-    def plain(task: Task[Any]) -> None: ...
+    def plain(task: TaskContext[Any]) -> None: ...
 
     with pytest.raises(ConfigurationError, match="plain must be a coroutine function"):
         gs.resumable("etl")(plain)  # type: ignore[arg-type]  # wrong on purpose
@@ -672,13 +672,13 @@ async def test_a_plain_function_is_refused(gs: Scope) -> None:
 async def test_saves_the_resumption_and_the_end_are_told(gs: Scope) -> None:
     with record_events(gs) as events:
         await stop_after(gs, 30)
-        await gs.run("etl", lambda task: turns())
+        await gs.tasks.run("etl", lambda task: turns())
     told = [event for event in events if event.key == "etl"]
-    assert [type(event) for event in told] == [CheckpointSaved, CheckpointResumed, TaskCompleted]
+    assert [type(event) for event in told] == [CheckpointSaved, TaskResumed, TaskCompleted]
     steps = [
         (event.sequence, event.progress)
         for event in told
-        if isinstance(event, CheckpointSaved | CheckpointResumed)
+        if isinstance(event, CheckpointSaved | TaskResumed)
     ]
     assert steps == [(1, 30.0), (1, 30.0)]
 
@@ -694,13 +694,13 @@ async def test_the_durations_are_those_of_the_save_and_of_the_run(
         await store.clock.advance("1s")
         await save(checkpoint, fence=fence)
 
-    async def body(task: Task[Any]) -> None:
+    async def body(task: TaskContext[Any]) -> None:
         await store.clock.advance("2s")
         await task.checkpoint.save(State(1))
 
     monkeypatch.setattr(checkpoints, "save", slow)
     with record_events(gs) as events:
-        await gs.run("etl", body)
+        await gs.tasks.run("etl", body)
     assert [(type(event), event.duration_ms) for event in events] == [
         (CheckpointSaved, 1000),
         (TaskCompleted, 3000),

@@ -25,7 +25,8 @@ from goscope.errors import (
     InvalidOption,
     SchemaMismatch,
 )
-from goscope_sqlite import SQLiteAdapter, _connection, _file
+from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite._engine import connection, file
 
 pytestmark = pytest.mark.asyncio
 
@@ -89,7 +90,7 @@ async def test_a_network_file_system(path: Path, monkeypatch: pytest.MonkeyPatch
         f"23 22 0:40 / {path.parent}/with\\040space rw - nfs4 server:/export rw\n"
         f"24 22 0:41 / {path.parent}/local rw - tmpfs none rw\n"
     )
-    monkeypatch.setattr(_file, "MOUNTINFO", mountinfo)
+    monkeypatch.setattr(file, "MOUNTINFO", mountinfo)
     for name in ("with space", "local"):
         path.with_name(name).mkdir()
     await refused(path.with_name("with space") / "a.db", InvalidOption, r"network.*\(nfs4\)")
@@ -99,7 +100,7 @@ async def test_a_network_file_system(path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_an_sqlite_that_is_too_old(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_connection, "MINIMUM_SQLITE", (99, 0, 0))
+    monkeypatch.setattr(connection, "MINIMUM_SQLITE", (99, 0, 0))
     await refused(path, BackendUnavailable, r"needs 3\.35")
 
 

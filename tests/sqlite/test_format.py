@@ -170,7 +170,7 @@ async def test_text_that_does_not_decode_is_a_miss_and_an_event(
 async def test_a_side_row_does_not_count_for_a_value_that_another_writer_stored(
     adapter: SQLiteAdapter, clock: FakeClock, query: Query
 ) -> None:
-    await adapter.cache.set("key", 1, "1s", tags=["tag"], stale="1h")
+    await adapter.cache.set("key", 1, "1s", tags=["tag"], stale_for="1h")
     await adapter.idempotency.set("key", 1, fingerprint="print")
     await adapter.circuit_breaker.set_state("key", CircuitBreakerState(success_count=2))
     query("UPDATE go_goscope_cache SET value = '2'")
@@ -179,7 +179,7 @@ async def test_a_side_row_does_not_count_for_a_value_that_another_writer_stored(
     entry = await adapter.cache.get_entry("key")
     assert entry is not None
     assert (entry.value, entry.stale_until) == (2, None)
-    assert await adapter.cache.delete_tag("tag") == 0
+    assert await adapter.cache.delete_by_tag("tag") == 0
     assert await adapter.cache.get("key") == 2
     record = await adapter.idempotency.get("key")
     assert record is not None
@@ -194,9 +194,9 @@ async def test_a_side_row_does_not_count_for_a_value_that_another_writer_stored(
 async def test_setting_the_same_text_again_drops_tags_and_staleness(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
-    await adapter.cache.set("key", 1, "1s", tags=["tag"], stale="1h")
+    await adapter.cache.set("key", 1, "1s", tags=["tag"], stale_for="1h")
     await adapter.cache.set("key", 1, "1s")
-    assert await adapter.cache.delete_tag("tag") == 0
+    assert await adapter.cache.delete_by_tag("tag") == 0
     entry = await adapter.cache.get_entry("key")
     assert entry is not None
     assert entry.stale_until is None
@@ -207,19 +207,19 @@ async def test_touch_and_increment_keep_the_tags(adapter: SQLiteAdapter) -> None
     await adapter.cache.set("count", 1, "1h", tags=["tag"])
     assert await adapter.cache.increment("count") == 2
     assert await adapter.cache.touch("count", "2h")
-    assert await adapter.cache.delete_tag("tag") == 1
+    assert await adapter.cache.delete_by_tag("tag") == 1
     assert not await adapter.cache.has("count")
 
 
 async def test_deleting_leaves_no_side_row_behind(adapter: SQLiteAdapter, query: Query) -> None:
     for number in range(250):
-        await adapter.cache.set(f"{number}", 1, "1h", tags=["a", "b"], stale="1h")
+        await adapter.cache.set(f"{number}", 1, "1h", tags=["a", "b"], stale_for="1h")
     await adapter.idempotency.set("key", 1, fingerprint="print")
     assert await adapter.cache.delete("0")
     assert await adapter.cache.delete_many([f"{number}" for number in range(150)]) == 149
-    assert await adapter.cache.delete_tag("b") == 100
+    assert await adapter.cache.delete_by_tag("b") == 100
     assert await adapter.idempotency.delete("key")
-    for table in ("cache", "cache_side", "cache_tags", "idempotency_side"):
+    for table in ("cache", "cache_companion", "cache_tags", "idempotency_companion"):
         assert query(f"SELECT count(*) FROM go_goscope_{table}") == [(0,)], table
 
 

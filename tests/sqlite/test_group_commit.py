@@ -15,8 +15,8 @@ import pytest
 from goscope import Checkpoint
 from goscope.errors import BackendBusy, BackendError, BackendFull
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._batch import Write
-from goscope_sqlite._row_statement import RowStatement, RowWrite
+from goscope_sqlite._engine.batch import Write
+from goscope_sqlite._engine.multi_row_insert import RowStatement, RowWrite
 
 pytestmark = pytest.mark.asyncio
 
@@ -165,7 +165,7 @@ async def test_a_lone_statement_meets_a_side_row_or_a_row_of_its_own(
     await adapter.cache.set("key", 1, "1h", tags=["tag"])
     await adapter.cache.set("key", 2, "1h")
     assert await adapter.cache.get("key") == 2
-    assert query("SELECT * FROM go_goscope_cache_side") == []
+    assert query("SELECT * FROM go_goscope_cache_companion") == []
     await adapter.checkpoint.save(checkpoint(1, data="old"))
     await adapter.checkpoint.save(checkpoint(1, data="new"))
     latest = await adapter.checkpoint.load_latest("task")
@@ -265,11 +265,11 @@ async def test_of_the_values_for_one_key_the_last_stays(adapter: SQLiteAdapter) 
 async def test_an_entry_with_a_side_row_among_others(adapter: SQLiteAdapter, query: Query) -> None:
     """The statement leaves it out; then it is written alone, and its tags go."""
     await adapter.cache.set("key1", "old", "1h", tags=["tag"])
-    await adapter.cache.set("key3", "old", "1h", stale="1h")
+    await adapter.cache.set("key3", "old", "1h", stale_for="1h")
     assert await set_together(adapter, [(f"key{n}", "new") for n in range(5)]) == [None] * 5
     found = await adapter.cache.get_many([f"key{n}" for n in range(5)])
     assert found == {f"key{n}": "new" for n in range(5)}
-    assert query("SELECT * FROM go_goscope_cache_side") == []
+    assert query("SELECT * FROM go_goscope_cache_companion") == []
     assert query("SELECT * FROM go_goscope_cache_tags") == []
 
 
@@ -439,14 +439,14 @@ async def test_wherever_a_caller_is_cancelled_no_transaction_stays_open(
     adapter: SQLiteAdapter, query: Query, turns: int
 ) -> None:
     """Another connection gets the write lock at once, and sees the write whole or not at all."""
-    task = asyncio.create_task(adapter.cache.set("key", 1, "1h", tags=["tag"], stale="1h"))
+    task = asyncio.create_task(adapter.cache.set("key", 1, "1h", tags=["tag"], stale_for="1h"))
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
     [outcome] = await asyncio.gather(task, return_exceptions=True)
     assert outcome is None or isinstance(outcome, asyncio.CancelledError)
     query("INSERT INTO go_goscope_meta VALUES ('other', 1)")
-    rows = [query(f"SELECT * FROM go_goscope_cache{part}") for part in ("", "_side", "_tags")]
+    rows = [query(f"SELECT * FROM go_goscope_cache{part}") for part in ("", "_companion", "_tags")]
     assert [len(found) for found in rows] in ([0, 0, 0], [1, 1, 1])
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from goscope import MISSING, Checkpoint, Scope
-from goscope.memory import Grant, MemoryLockProvider
+from goscope.backend import Locks, MemoryLockProvider
 from goscope.testing import FakeClock
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite.file_adapter import Locks
 
 pytestmark = pytest.mark.asyncio
 
@@ -125,7 +124,7 @@ async def test_a_result_and_the_end_of_its_lease_are_one_transaction(
     assert query("SELECT value FROM go_goscope_idempotency WHERE key = 'charge'") == [("1",)]
 
 
-class Unscannable(dict[str, Grant]):
+class Unscannable(dict[str, Any]):
     """Held locks that can be looked up, and not be gone through one by one."""
 
     def __iter__(self) -> Iterator[str]:
@@ -143,7 +142,7 @@ async def test_acquiring_looks_at_no_other_held_lock(adapter: SQLiteAdapter) -> 
     locks = MemoryLockProvider(adapter.context)
     for number in range(1000):
         assert await locks.acquire(f"held:{number}")
-    locks.grants.by_key = Unscannable(locks.grants.by_key)  # type: ignore[misc]  # Final, but for this
+    locks._grants = Unscannable(locks._grants)
     handle = await locks.acquire("key")
     assert handle is not None
     assert await locks.acquire("key") is None
@@ -162,7 +161,7 @@ async def test_concurrent_calls_with_one_key_run_once(path: Path) -> None:
         return runs
 
     async with Scope(persistence=SQLiteAdapter(path)) as gs:
-        results = await asyncio.gather(*(gs.once("charge", charge) for _ in range(50)))
+        results = await asyncio.gather(*(gs.idempotency.run("charge", charge) for _ in range(50)))
     assert (runs, set(results)) == (1, {1})
 
 

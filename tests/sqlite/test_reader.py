@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._reader import Reader
+from goscope_sqlite._engine.reader import Reader
 
 pytestmark = pytest.mark.asyncio
 
@@ -109,8 +109,8 @@ def slow_down(monkeypatch: pytest.MonkeyPatch) -> None:
     def a_twentieth_later() -> float:
         return next(looks) * 0.00005  # seconds
 
-    monkeypatch.setattr("goscope_sqlite._reader.perf_counter", a_twentieth_later)
-    monkeypatch.setattr("goscope.backend._turn.perf_counter", a_twentieth_later)
+    monkeypatch.setattr("goscope_sqlite._engine.reader.perf_counter", a_twentieth_later)
+    monkeypatch.setattr("goscope._tools.loop_budget.perf_counter", a_twentieth_later)
 
 
 async def turns_of(*work: Coroutine[Any, Any, None]) -> int:

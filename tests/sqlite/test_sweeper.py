@@ -21,7 +21,14 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 def rows(query: Query) -> dict[str, int]:
     """How many rows there are in each table that may not grow for ever."""
-    tables = ("cache", "cache_side", "cache_tags", "idempotency", "idempotency_side", "locks")
+    tables = (
+        "cache",
+        "cache_companion",
+        "cache_tags",
+        "idempotency",
+        "idempotency_companion",
+        "locks",
+    )
     return {table: query(f"SELECT count(*) FROM go_goscope_{table}")[0][0] for table in tables}
 
 
@@ -42,13 +49,13 @@ async def test_an_idle_store_is_swept_at_its_interval(
     await clock.advance("1s")
     assert rows(query)["cache"] == 121
     await clock.advance("30s")
-    await until(lambda: rows(query)["idempotency_side"] == 0)
+    await until(lambda: rows(query)["idempotency_companion"] == 0)
     assert rows(query) == {
         "cache": 1,
-        "cache_side": 1,
+        "cache_companion": 1,
         "cache_tags": 1,
         "idempotency": 0,
-        "idempotency_side": 0,
+        "idempotency_companion": 0,
         "locks": 0,
     }
 
@@ -57,7 +64,7 @@ async def test_a_stale_entry_is_kept_until_it_may_not_be_served_any_more(
     adapter: SQLiteAdapter, clock: FakeClock
 ) -> None:
     for number in range(120):
-        await adapter.cache.set(f"stale:{number}", number, "1s", stale="1h")
+        await adapter.cache.set(f"stale:{number}", number, "1s", stale_for="1h")
         await adapter.cache.set(f"plain:{number}", number, "1s")
     await clock.advance("2s")
     await adapter._sweeper.sweep()
@@ -105,8 +112,8 @@ async def test_side_rows_go_when_another_writer_deleted_what_they_describe(
     query("DELETE FROM go_goscope_idempotency")
     for _ in range(3):  # one page of a side table a sweep
         await adapter._sweeper.sweep()
-    assert rows(query)["cache_side"] == rows(query)["cache_tags"] == 1
-    assert rows(query)["idempotency_side"] == 0
+    assert rows(query)["cache_companion"] == rows(query)["cache_tags"] == 1
+    assert rows(query)["idempotency_companion"] == 0
 
 
 async def test_no_step_removes_more_than_a_few_rows(
@@ -124,14 +131,14 @@ async def test_no_step_removes_more_than_a_few_rows(
     monkeypatch.setattr(adapter._database, "submit", noted)
     await adapter._sweeper.sweep()
     assert sum(steps) == 2000
-    assert max(steps) <= _sweeper.STEP
+    assert max(steps) <= _sweeper.STEP_ROWS
     assert query("SELECT count(*) FROM go_goscope_cache") == [(0,)]
 
 
 async def test_a_sweep_with_nothing_to_do_writes_nothing(
     adapter: SQLiteAdapter, query: Query, path: Path
 ) -> None:
-    await adapter.cache.set("key", 1, "1h", tags=["tag"], stale="1h")
+    await adapter.cache.set("key", 1, "1h", tags=["tag"], stale_for="1h")
     log = path.with_name(f"{path.name}-wal")
     before = log.stat().st_mtime_ns
     await adapter._sweeper.sweep()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._connection import WAL_LIMIT
-from goscope_sqlite._read_lock import LONGEST
-from goscope_sqlite._wal import LOOK, MOST, PATIENCE, PAUSE, Checkpointer
+from goscope_sqlite._engine.connection import WAL_LIMIT
+from goscope_sqlite._engine.shared_read import LONGEST
+from goscope_sqlite._engine.wal import LOOK, MOST, PATIENCE, PAUSE, Checkpointer
 
 pytestmark = pytest.mark.asyncio
 
@@ -87,8 +87,8 @@ def log(
     adapter: SQLiteAdapter, path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Log]:
     log = Log(adapter, path, reader)
-    monkeypatch.setattr("goscope_sqlite._wal.monotonic", lambda: log.seconds)
-    monkeypatch.setattr("goscope_sqlite._wal.sleep", log.sleep)
+    monkeypatch.setattr("goscope_sqlite._engine.wal.monotonic", lambda: log.seconds)
+    monkeypatch.setattr("goscope_sqlite._engine.wal.sleep", log.sleep)
     monkeypatch.setattr(adapter._database, "_checkpointer", None)
     yield log
     log.checkpointer.close()

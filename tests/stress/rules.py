@@ -256,7 +256,7 @@ def writes_stay(history: History) -> Iterator[Violation]:
 def entries_stay(history: History) -> Iterator[Violation]:
     """An entry is there from its `set` to its ttl or the deletion of its tag, and then gone."""
     stored = {action.key: action for action in history.all("store")}
-    deletions = history.by_key("delete_tag")
+    deletions = history.by_key("delete_by_tag")
     for look in history.all("look"):
         entry = stored.get(look.key)
         if entry is None or entry.done is None or look.done is None or entry.done > look.begin:
@@ -326,7 +326,7 @@ def _discarded(save: Action, discards: list[Action], before: int) -> bool:
 
 def one_result(history: History) -> Iterator[Violation]:
     """Everyone gets the same result of an idempotent call, for ever after."""
-    for key, replies in history.by_key("once_detailed", "recall").items():
+    for key, replies in history.by_key("idempotency.run_detailed", "recall").items():
         done = [reply for reply in replies if reply.done is not None]
         for old, new in pairwise(sorted(done, key=lambda reply: reply.done or 0)):
             asked_before = new.what == "recall" and new.begin < (old.done or 0)

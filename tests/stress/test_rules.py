@@ -124,7 +124,7 @@ def look(begin: float, *, present: bool) -> Records:
     return action("look", begin, begin + 1, who="b", key="e", result=present)
 
 
-def answer(value: str, begin: float, what: str = "once_detailed") -> Records:
+def answer(value: str, begin: float, what: str = "idempotency.run_detailed") -> Records:
     return action(what, begin, begin + 1, key="charge:0", result=value)
 
 
@@ -404,14 +404,14 @@ CASES: Final = [
     Case(
         "entries stay",
         "there after its tag was deleted",
-        tale(entry("red"), action("delete_tag", 5, 6, key="red"), look(9, present=True)),
-        tale(entry("red"), action("delete_tag", 5, 6, key="green"), look(9, present=True)),
+        tale(entry("red"), action("delete_by_tag", 5, 6, key="red"), look(9, present=True)),
+        tale(entry("red"), action("delete_by_tag", 5, 6, key="green"), look(9, present=True)),
     ),
     Case(
         "entries stay",
         "gone with another tag",
-        tale(entry("red"), action("delete_tag", 5, 6, key="green"), look(9, present=False)),
-        tale(entry("red"), action("delete_tag", 5, None, key="red"), look(9, present=False)),
+        tale(entry("red"), action("delete_by_tag", 5, 6, key="green"), look(9, present=False)),
+        tale(entry("red"), action("delete_by_tag", 5, None, key="red"), look(9, present=False)),
     ),
     Case(
         "tasks resume",

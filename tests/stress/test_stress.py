@@ -89,7 +89,7 @@ async def look_at_results(gs: Scope, log: Log, history: History) -> None:
     for key in history.by_key("store"):
         entry = log.begin("look", key)
         entry.end(await gs.cache.has(key))
-    for key in history.by_key("once_detailed"):
+    for key in history.by_key("idempotency.run_detailed"):
         entry = log.begin("recall", key)
         record = await gs.idempotency.get(key)
         entry.end(None if record is None else record.value)

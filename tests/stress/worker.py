@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
-from goscope import Scope, Task
+from goscope import Scope, TaskContext
 from goscope.errors import (
     BackendBusy,
     CircuitOpen,
@@ -95,7 +95,7 @@ class Hand:
     async def outstay(self) -> None:
         """Write under a lock before and after it may have run out; renew it at the end, or not."""
         key = f"brief:{self._choice.randrange(2)}"
-        handle = await self._gs.try_lock(key, ttl=f"{BRIEF_MS}ms")
+        handle = await self._gs.lock(key, ttl=f"{BRIEF_MS}ms").try_acquire()
         if handle is None:
             return
         for _ in range(3):
@@ -153,10 +153,12 @@ class Hand:
         entry = self._log.begin("look", key)
         entry.end(await self._gs.cache.has(key))
 
-    async def delete_tag(self) -> None:
+    async def delete_by_tag(self) -> None:
         if self._choice.random() < 0.3:
             tag = self._choice.choice(("red", "green"))
-            await self._written(self._log.begin("delete_tag", tag), self._gs.cache.delete_tag(tag))
+            await self._written(
+                self._log.begin("delete_by_tag", tag), self._gs.cache.delete_by_tag(tag)
+            )
 
     async def _read(self, name: str) -> int | None:
         entry = self._log.begin("read", name)
@@ -168,7 +170,7 @@ class Hand:
 
     async def fail(self) -> None:
         """Fail through a circuit that counts and never opens."""
-        await self._gs.circuit_breaker("counts", max_failures=10**9).call(self._failing)
+        await self._gs.circuit_breaker("counts", failure_threshold=10**9).call(self._failing)
 
     async def probe(self) -> None:
         """Call what never heals; its circuit was opened before, so that each call is a probe."""
@@ -177,13 +179,13 @@ class Hand:
             await self._working(self._log.begin("down", "lease:circuit:down"))
             raise ConnectionError
 
-        breaker = self._gs.circuit_breaker("down", max_failures=1, reset_timeout="30ms")
+        breaker = self._gs.circuit_breaker("down", failure_threshold=1, reset_timeout="30ms")
         await breaker.call(down)
 
     async def heal(self) -> None:
         """Call what fails now and then."""
         breaker = self._gs.circuit_breaker(
-            "heals", max_failures=2, reset_timeout="50ms", success_threshold=2
+            "heals", failure_threshold=2, reset_timeout="50ms", success_threshold=2
         )
         async with breaker as call:
             await self._pause(1, 20)
@@ -199,7 +201,7 @@ class Hand:
         """Run a task, or go on with what another one left."""
         task_id = f"etl:{self._choice.randrange(3)}"
 
-        async def body(task: Task[Any]) -> str:
+        async def body(task: TaskContext[Any]) -> str:
             own = self._log.begin("own", f"lease:task:{task_id}", value=task.checkpoint.data)
             run, done = task.checkpoint.data or (own.name, 0)
             for number in range(done + 1, TASK_LENGTH + 1):
@@ -210,7 +212,7 @@ class Hand:
             return cast(str, run)
 
         entry = self._log.begin("run", task_id)
-        await self._written(entry, self._gs.run(task_id, body, keep=3))
+        await self._written(entry, self._gs.tasks.run(task_id, body, max_checkpoints=3))
 
     async def once(self) -> None:
         """Make a call that others make as well, now or later; often all at the same moment."""
@@ -224,9 +226,9 @@ class Hand:
         async def execute() -> str:
             return await self._working(self._log.begin("execute", f"lease:idempotency:{key}"))
 
-        entry = self._log.begin("once_detailed", key)
+        entry = self._log.begin("idempotency.run_detailed", key)
         try:
-            outcome = await self._gs.once_detailed(key, execute)
+            outcome = await self._gs.idempotency.run_detailed(key, execute)
         except ConnectionError as exc:
             entry.error(exc)
         else:
@@ -264,7 +266,7 @@ class Hand:
 
 OPERATIONS: Final[tuple[Callable[[Hand], Awaitable[None]], ...]] = (
     *(Hand.lock, Hand.outstay, Hand.fetch, Hand.increment, Hand.store, Hand.look),
-    *(Hand.delete_tag, Hand.fail, Hand.probe, Hand.heal, Hand.task, Hand.once),
+    *(Hand.delete_by_tag, Hand.fail, Hand.probe, Hand.heal, Hand.task, Hand.once),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_type
 
-from goscope import MISSING, CircuitBreaker, Once, Scope, Task
+from goscope import MISSING, CircuitBreaker, IdempotentResult, Scope, TaskContext
 from goscope.memory import MemoryAdapter
 from goscope.providers import (
     CacheEntry,
@@ -123,11 +123,11 @@ async def locks_of_a_scope() -> None:
     async with gs.lock("stock:42", ttl="30s", wait=0) as handle:
         assert_type(handle, LockHandle)
         await gs.cache.set("stock:42", 1, fence=handle)
-    assert_type(await gs.try_lock("stock:42"), LockHandle | None)
+    assert_type(await gs.lock("stock:42").try_acquire(), LockHandle | None)
 
 
 async def circuit_breakers() -> None:
-    breaker = gs.circuit_breaker("api", counts=(OSError, TimeoutError))
+    breaker = gs.circuit_breaker("api", on=(OSError, TimeoutError))
     assert_type(breaker, CircuitBreaker)
     assert_type(await breaker.call(lambda: load(7)), User)
     guarded = breaker(load)
@@ -171,25 +171,25 @@ class Progress:
     done: int = 0
 
 
-@gs.resumable("etl:{path}", state=Progress)
-async def etl(task: Task[Progress], path: str) -> int:
+@gs.resumable("etl:{path}", type=Progress)
+async def etl(task: TaskContext[Progress], path: str) -> int:
     assert_type(task.checkpoint.data, Progress | None)
     await task.checkpoint.save(Progress(1), progress=50)
     return 1
 
 
 @gs.resumable("import:{path}")
-async def import_(task: Task[dict[str, int]], path: str) -> None:
+async def import_(task: TaskContext[dict[str, int]], path: str) -> None:
     assert_type(task.checkpoint.data, dict[str, int] | None)
 
 
 class Importer:
-    @gs.resumable("etl:{path}", state=Progress)
-    async def etl(self, task: Task[Progress], path: str, *, limit: int = 0) -> int:
+    @gs.resumable("etl:{path}", type=Progress)
+    async def etl(self, task: TaskContext[Progress], path: str, *, limit: int = 0) -> int:
         raise NotImplementedError
 
     @gs.resumable("import:{path}")
-    async def import_(self, task: Task[dict[str, int]], path: str) -> None:
+    async def import_(self, task: TaskContext[dict[str, int]], path: str) -> None:
         raise NotImplementedError
 
 
@@ -198,27 +198,27 @@ async def charge(order_id: str) -> int:
     raise NotImplementedError
 
 
-async def count(task: Task[Progress]) -> int:
+async def count(task: TaskContext[Progress]) -> int:
     raise NotImplementedError
 
 
-async def resumed(task: Task[Progress]) -> None:
+async def resumed(task: TaskContext[Progress]) -> None:
     assert_type(task.checkpoint.data, Progress | None)
 
 
-@gs.resumable("etl:{path}", state=Progress, on_resume=resumed)
-async def told_when_resumed(task: Task[Progress], path: str) -> int:
+@gs.resumable("etl:{path}", type=Progress, on_resume=resumed)
+async def told_when_resumed(task: TaskContext[Progress], path: str) -> int:
     raise NotImplementedError
 
 
 async def on_resume_is_a_function_of_the_task(told: list[Progress | None]) -> None:
     assert_type(await told_when_resumed("a.csv"), int)
-    assert_type(await gs.run("count", count, state=Progress, on_resume=resumed), int)
-    assert_type(await gs.run("count", count, on_resume=lambda task: task.id), int)
-    await gs.run(
+    assert_type(await gs.tasks.run("count", count, type=Progress, on_resume=resumed), int)
+    assert_type(await gs.tasks.run("count", count, on_resume=lambda task: task.id), int)
+    await gs.tasks.run(
         "count",
         count,
-        state=Progress,
+        type=Progress,
         on_resume=lambda task: told.append(task.checkpoint.data),
     )
 
@@ -228,17 +228,19 @@ async def tasks(importer: Importer) -> None:
     assert_type(await import_("a.csv"), None)
     assert_type(await importer.etl("a.csv", limit=7), int)
     assert_type(await importer.import_(path="a.csv"), None)
-    assert_type(await gs.run("count", count, state=Progress), int)
-    assert_type(await gs.run("count", count, keep=1, wait=0), int)
-    assert_type(await gs.run("count", lambda task: count(task), state=Progress), int)
+    assert_type(await gs.tasks.run("count", count, type=Progress), int)
+    assert_type(await gs.tasks.run("count", count, max_checkpoints=1, wait=0), int)
+    assert_type(await gs.tasks.run("count", lambda task: count(task), type=Progress), int)
 
 
 async def idempotent_calls() -> None:
     assert_type(await charge(order_id="7"), int)
-    assert_type(await gs.once("greet:7", lambda: load(7), wait=0), User)
-    assert_type(await gs.once("greet:7", lambda: load(7), type=User), User)
-    assert_type(await gs.once_detailed("greet:7", lambda: load(7)), Once[User])
-    once = await gs.once_detailed("greet:7", lambda: load(7), type=User)
+    assert_type(await gs.idempotency.run("greet:7", lambda: load(7), wait=0), User)
+    assert_type(await gs.idempotency.run("greet:7", lambda: load(7), type=User), User)
+    assert_type(
+        await gs.idempotency.run_detailed("greet:7", lambda: load(7)), IdempotentResult[User]
+    )
+    once = await gs.idempotency.run_detailed("greet:7", lambda: load(7), type=User)
     assert_type(once.value, User)
     assert_type(once.replayed, bool)
     assert_type(await gs.idempotency.get("greet:7"), IdempotencyRecord | None)

@@ -6,7 +6,7 @@ Checked by test_api.py, never run.
 
 from __future__ import annotations
 
-from goscope import Scope, Task
+from goscope import Scope, TaskContext
 from goscope.memory import MemoryAdapter
 from goscope.providers import (
     CacheProvider,
@@ -88,7 +88,7 @@ class Service:
         raise NotImplementedError
 
     @gs.resumable("etl:{path}", state=list[int])
-    async def etl(self, task: Task[list[int]], path: str) -> int:
+    async def etl(self, task: TaskContext[list[int]], path: str) -> int:
         raise NotImplementedError
 
 
@@ -98,21 +98,21 @@ async def decorated_methods_keep_their_parameters(service: Service) -> None:
     name: str = await service.charge("7")  # wrong
 
 
-async def count(task: Task[int]) -> int:
+async def count(task: TaskContext[int]) -> int:
     raise NotImplementedError
 
 
 async def a_task_has_the_state_it_is_run_with() -> None:
-    await gs.run("count", count, state=str)  # wrong
+    await gs.tasks.run("count", count, type=str)  # wrong
 
 
-async def another(task: Task[str]) -> None:
+async def another(task: TaskContext[str]) -> None:
     raise NotImplementedError
 
 
 async def on_resume_takes_the_task_of_the_run() -> None:
-    await gs.run("count", count, state=int, on_resume=another)  # wrong
+    await gs.tasks.run("count", count, type=int, on_resume=another)  # wrong
 
 
 async def a_once_of_a_type_gives_that_type() -> None:
-    name: str = await gs.once("key", lambda: cached(7), type=int)  # wrong
+    name: str = await gs.idempotency.run("key", lambda: cached(7), type=int)  # wrong

@@ -6,18 +6,20 @@
         async with gs.lock("stock:42", ttl="30s"):
             ...
 
-Start with `Scope`. A backend implements the Protocols below with the base classes of
-`goscope.backend`; what happened is told by the records of `goscope.events`.
+Start with `Scope`. A backend implements the Protocols below, with the base classes of
+`goscope.backend`; observers receive the records of `goscope.events`.
 """
 
 from ._cache import Cache
 from ._cached import CachedFunction
 from ._circuit_breaker import CircuitBreaker
-from ._idempotency import Idempotency, Once
+from ._idempotency import Idempotency, IdempotentResult
 from ._lock import Lock
 from ._progress import Progress
 from ._scope import Scope
-from ._task import Task, TaskCheckpoint
+from ._task_context import TaskCheckpoint, TaskContext
+from ._tasks import Tasks
+from ._tools.duration import Duration
 from .errors import (
     BackendBusy,
     BackendCorrupt,
@@ -63,6 +65,8 @@ from .providers import (
     SupportsWait,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "MISSING",
     "BackendBusy",
@@ -87,11 +91,13 @@ __all__ = [
     "CircuitOpen",
     "ConfigurationError",
     "CorruptValue",
+    "Duration",
     "FingerprintMismatch",
     "GoscopeError",
     "Idempotency",
     "IdempotencyProvider",
     "IdempotencyRecord",
+    "IdempotentResult",
     "InvalidOption",
     "LeaseLost",
     "Lock",
@@ -99,7 +105,6 @@ __all__ = [
     "LockHolder",
     "LockProvider",
     "LockTimeout",
-    "Once",
     "OperationInProgress",
     "PersistenceAdapter",
     "Progress",
@@ -110,8 +115,9 @@ __all__ = [
     "SupportsEvents",
     "SupportsInspection",
     "SupportsWait",
-    "Task",
     "TaskAlreadyRunning",
     "TaskCheckpoint",
+    "TaskContext",
+    "Tasks",
     "UnknownBackend",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._cache import Cache
-from ._fill import Fill, Filler
+from ._cache_loader import CacheLoader, LoadRequest
 from ._key_template import DefaultKey, KeyTemplate
 from ._result import return_type
 
@@ -18,26 +18,26 @@ R = TypeVar("R")
 
 
 class CachedFunction(Generic[P, R]):
-    """A coroutine function whose results are cached: what ``@gs.cached`` makes of it."""
+    """A coroutine function whose results are cached, as ``@gs.cached`` returns it."""
 
     def __init__(
         self,
         cache: Cache,
-        filler: Filler,
+        loader: CacheLoader,
         function: Callable[P, Coroutine[Any, Any, R]],
         ttl_ms: int | None,
         *,
         key: str | None,
         tags: Sequence[str],
-        stale_ms: int | None,
+        stale_for_ms: int | None,
         when: Callable[[R], bool] | None,
     ) -> None:
         signature = inspect.signature(function)
         self._cache = cache
-        self._filler = filler
+        self._loader = loader
         self._function = function
         self._ttl_ms = ttl_ms
-        self._stale_ms = stale_ms
+        self._stale_for_ms = stale_for_ms
         self._when = when
         self._type = return_type(function)
         self._key = DefaultKey(function, signature) if key is None else KeyTemplate(key, signature)
@@ -46,7 +46,7 @@ class CachedFunction(Generic[P, R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The cached result of the call, computed if it is absent."""
-        value: R = await self._filler.get_or_set(self._fill(args, kwargs))
+        value: R = await self._loader.get_or_set(self._request(args, kwargs))
         return value
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -59,7 +59,7 @@ class CachedFunction(Generic[P, R]):
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Compute and store the result of the call, whether or not it is there."""
-        value: R = await self._filler.refresh(self._fill(args, kwargs))
+        value: R = await self._loader.refresh(self._request(args, kwargs))
         return value
 
     @overload
@@ -72,14 +72,14 @@ class CachedFunction(Generic[P, R]):
     def __get__(self, instance: object | None, owner: type | None = None) -> Any:
         return self if instance is None else CachedMethod(self, instance)
 
-    def _fill(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Fill:
+    def _request(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> LoadRequest:
         tags = tuple(tag.render(args, kwargs) for tag in self._tags)
-        return Fill(
+        return LoadRequest(
             self._key.render(args, kwargs),
             lambda: self._function(*args, **kwargs),
             self._type(),
             self._ttl_ms,
-            self._stale_ms,
+            self._stale_for_ms,
             tags,
             self._when,
         )

@@ -1,50 +1,59 @@
-"""What a program knows of its circuits: settings, and their state here while the store fails."""
+"""The circuits of a program: their settings, and their fallback state while the store fails."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
 from ._lease import LeaseQueue
 from ._runtime import Runtime
-from .backend import (
+from .backend import StoreContext
+from .backend.records import (
+    InProcessRecords,
     RecordCircuitBreakerStateProvider,
     RecordLockProvider,
-    Records,
-    StoreContext,
 )
 from .errors import BackendError, ConfigurationError
 from .events import CircuitStoreFailed, CircuitStoreRecovered, Event
 from .providers import CircuitBreakerStateProvider
 
-T = TypeVar("T")
-
-Counts: TypeAlias = "type[BaseException] | tuple[type[BaseException], ...]"
+FailureFilter: TypeAlias = (
+    "type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]"
+)
+"""Which exceptions count as failures: their types, or a function that decides."""
 OnStoreError: TypeAlias = Literal["raise", "local"]
 
 
 class BreakerSettings(msgspec.Struct, frozen=True):
-    """What makes a circuit open and close again, and what becomes of it without its store."""
+    """When a circuit opens and closes, and what it does while its store fails."""
 
-    max_failures: int
+    failure_threshold: int
     reset_timeout_ms: int
     success_threshold: int
-    counts: Counts
+    on: FailureFilter
     on_store_error: OnStoreError = "raise"
 
     def __post_init__(self) -> None:
-        for name in ("max_failures", "success_threshold"):
+        for name in ("failure_threshold", "success_threshold"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be an int of at least 1, not {value!r}")
         if self.on_store_error not in get_args(OnStoreError):
-            raise ValueError(f"on_store_error is 'raise' or 'local', not {self.on_store_error!r}")
+            raise ValueError(
+                f"on_store_error must be 'raise' or 'local', not {self.on_store_error!r}"
+            )
+
+    def counts(self, exc: BaseException) -> bool:
+        """Whether the exception counts as a failure."""
+        if callable(self.on) and not isinstance(self.on, type):
+            return self.on(exc)
+        return isinstance(exc, self.on)
 
 
 class CircuitStore(NamedTuple):
-    """Where a circuit is counted: its states, and the leases of its probes."""
+    """Where the state of a circuit is kept, and the leases of its probes."""
 
     states: CircuitBreakerStateProvider
     leases: LeaseQueue
@@ -53,7 +62,7 @@ class CircuitStore(NamedTuple):
 class Circuit:
     """One circuit while its scope is open.
 
-    ``local`` is where this process counts it while the store fails, and None otherwise.
+    ``fallback`` keeps its state in this process while the store fails; it is None otherwise.
     """
 
     def __init__(self, runtime: Runtime, key: str, settings: BreakerSettings) -> None:
@@ -62,39 +71,38 @@ class Circuit:
         self.key: Final = key
         self.settings: Final = settings
         self.shared: Final = CircuitStore(states, runtime.leases)
-        self.local: CircuitStore | None = None
-        self._refuses_writes = False
+        self.fallback: CircuitStore | None = None
+        self._needs_write_probe = False
 
     @property
     def lease(self) -> str:
         """The lease that its probe runs under."""
         return f"circuit:{self.key}"
 
-    def store_failed(self, failure: BackendError, *, writing: bool) -> CircuitStore:
-        """Go on in this process; closed, unless the circuit is counted here already."""
-        if self.local is None:
-            self.local, self._refuses_writes = _in_process(self.runtime), False
+    def enter_fallback(self, failure: BackendError, *, writing: bool) -> CircuitStore:
+        """Continue in this process, with a closed circuit unless it is in fallback already."""
+        if self.fallback is None:
+            self.fallback, self._needs_write_probe = _in_process(self.runtime), False
             self.emit(CircuitStoreFailed, error=str(failure))
-        self._refuses_writes = self._refuses_writes or writing
-        return self.local
+        self._needs_write_probe = self._needs_write_probe or writing
+        return self.fallback
 
-    def store_answered(self, *, writing: bool) -> None:
-        """Let the shared state decide again; after a refused write, once a write is answered.
+    def leave_fallback(self, *, writing: bool) -> None:
+        """Return to the shared state; after a failed write, only once a write succeeds.
 
-        A store that is full, or that others keep locked, goes on answering reads.
+        A store that is full, or that another process keeps locked, still answers reads.
         """
-        if self.local is not None and (writing or not self._refuses_writes):
-            self.local = None
+        if self.fallback is not None and (writing or not self._needs_write_probe):
+            self.fallback = None
             self.emit(CircuitStoreRecovered)
 
     def emit(self, event: Callable[..., Event], **details: Any) -> None:
-        """Tell the observers what happened to the circuit."""
-        if self.runtime.observers.active:
-            self.runtime.observers.emit(event(key=self.key, **details))
+        """Emit an event of the circuit."""
+        self.runtime.emit(event, self.key, **details)
 
 
 class Circuits:
-    """The circuits of one scope: their settings for good, the rest while it is open."""
+    """The circuits of one scope. Their settings stay, all else exists while the scope is open."""
 
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
         self._runtime = runtime
@@ -102,12 +110,12 @@ class Circuits:
         self._open: dict[str, Circuit] = {}
 
     def declare(self, key: str, settings: BreakerSettings) -> None:
-        """Take note of the settings of a key. Raises `ConfigurationError` if it has others."""
+        """Declare the settings of a key. Raises `ConfigurationError` if it has other settings."""
         known = self._settings.setdefault(key, settings)
         if known != settings:
             raise ConfigurationError(
-                f"circuit {key!r} has other settings elsewhere in this program: {known}. "
-                f"One circuit has one set of settings; give this one a key of its own"
+                f"circuit {key!r} already has other settings in this program: {known}. "
+                f"One circuit has one set of settings; use the same ones, or another key"
             )
 
     def get(self, key: str) -> Circuit:
@@ -119,22 +127,9 @@ class Circuits:
         return circuit
 
 
-class _ProcessRecords:
-    """Records that nobody outside of this process sees; a change of them never suspends."""
-
-    def __init__(self) -> None:
-        self._records = Records()
-
-    async def read_records(self, look: Callable[[Records], T]) -> T:
-        return look(self._records)
-
-    async def change_records(self, change: Callable[[Records], T]) -> T:
-        return change(self._records)
-
-
 def _in_process(runtime: Runtime) -> CircuitStore:
     context = StoreContext(clock=runtime.clock)
-    records = _ProcessRecords()
+    records = InProcessRecords()
     leases = RecordLockProvider(context, "lease", records)
     states = RecordCircuitBreakerStateProvider(context, records)
     return CircuitStore(states, LeaseQueue(leases, runtime.clock))

@@ -1,4 +1,4 @@
-"""``gs.circuit_breaker``: spare a failing service, and let one probe at a time find it healed."""
+"""``gs.circuit_breaker``: stop calling a failing service until one probe at a time succeeds."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class CircuitBreaker:
     raises nothing), or as ``await breaker.call(fn)``. Closed: calls run in parallel. Open: they
     raise `CircuitOpen`. Half-open, that is ``reset_timeout`` after the last failure: one probe at
     a time in all processes; its success closes the circuit, its failure opens it again. When the
-    probing process dies, the slot is free once its lease ends. goscope's own errors and
-    cancellations never count; exceptions that ``counts`` does not name are successes.
+    probing process dies, the slot is free once its lease expires. goscope's own errors and
+    cancellations never count; exceptions that ``on`` does not select are successes.
 
-    `force_open`, `force_close` and `reset` decide by hand, for all processes. They take the slot
-    away from a probe under way: its outcome counts for nothing, and if it goes on for long it is
-    ended with `LeaseLost`. When they return, it is done; when they are cancelled or raise
-    `BackendError`, which they do whatever ``on_store_error`` says, it is done or not, whole.
+    `force_open`, `force_close` and `reset` set the state for all processes. They take the slot
+    from a running probe: its outcome is ignored, and `LeaseLost` ends it if it runs on. They raise
+    `BackendError` whatever ``on_store_error`` says. If they raise or are cancelled, the change is
+    atomic: it was applied fully or not at all.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class CircuitBreaker:
         circuits: Circuits,
         key: str,
         settings: BreakerSettings,
-        counts_result: Callable[[Any], bool] | None,
+        on_result: Callable[[Any], bool] | None,
     ) -> None:
         self.key: Final = key
         self.settings: Final = settings
         self._circuits = circuits
-        self._counts_result = counts_result
+        self._on_result = on_result
         self._entered: defaultdict[asyncio.Task[Any] | None, list[Call]] = defaultdict(list)
 
     def __repr__(self) -> str:
@@ -57,7 +57,7 @@ class CircuitBreaker:
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, T]]
     ) -> Callable[P, Coroutine[Any, Any, T]]:
-        """Let every call of a coroutine function go through the circuit."""
+        """Decorate a coroutine function: every call goes through the circuit."""
         require_coroutine_function(function)
 
         @functools.wraps(function)
@@ -70,7 +70,7 @@ class CircuitBreaker:
         """Run ``fn`` through the circuit. Raises `CircuitOpen` without running it."""
         async with Call(self._circuits.get(self.key)) as call:
             result = await fn()
-            if self._counts_result is not None and self._counts_result(result):
+            if self._on_result is not None and self._on_result(result):
                 call.fail()
             return result
 
@@ -80,26 +80,26 @@ class CircuitBreaker:
         return await states.get_state(self.key) or CircuitBreakerState()
 
     async def force_open(self) -> None:
-        """Refuse every call until `force_close` or `reset`; no probe is let through meanwhile."""
-        held = CircuitBreakerState(state="open")  # without the time its end would be counted from
+        """Reject every call, probes included, until `force_close` or `reset`."""
+        forced = CircuitBreakerState(state="open")  # no failure time, so no reset_timeout either
         event = CircuitOpened(key=self.key, failure_count=0, forced=True)
-        await self._decide(lambda it, fence: it.set_state(self.key, held, fence=fence), event)
+        await self._force(lambda it, fence: it.set_state(self.key, forced, fence=fence), event)
 
     async def force_close(self) -> None:
-        """Let calls through from now on, as after a success: failures are counted from 0."""
+        """Admit calls from now on, as after a success: failures are counted from 0."""
         event = CircuitClosed(key=self.key, forced=True)
-        await self._decide(lambda it, fence: it.record_success(self.key, fence=fence), event)
+        await self._force(lambda it, fence: it.record_success(self.key, fence=fence), event)
 
     async def reset(self) -> None:
-        """Forget everything about the circuit, as if it had never been called."""
+        """Forget the state of the circuit, as if it had never been called."""
         new, event = CircuitBreakerState(), CircuitReset(key=self.key)
-        await self._decide(lambda it, fence: it.set_state(self.key, new, fence=fence), event)
+        await self._force(lambda it, fence: it.set_state(self.key, new, fence=fence), event)
 
-    async def _decide(self, write: Write, event: Event) -> None:
-        """Write under the probe's lease: no probe goes in meanwhile, and the last one is refused.
+    async def _force(self, write: Write, event: Event) -> None:
+        """Write under the probe's lease, so that no probe runs and the last one is refused.
 
-        The lease is seized from whoever has it, be it another that decides by hand: that one
-        finds its write refused, and seizes it in turn.
+        The lease is seized from its holder. If that is another call of this method, its write is
+        refused, and it seizes the lease in turn.
         """
         circuit = self._circuits.get(self.key)
         states, leases = circuit.shared.states, circuit.shared.leases.provider
@@ -116,7 +116,7 @@ class CircuitBreaker:
                 pass
             finally:
                 await granted.release()
-        circuit.store_answered(writing=True)
+        circuit.leave_fallback(writing=True)
         circuit.runtime.observers.emit(event)
 
     async def __aenter__(self) -> Call:

@@ -1,20 +1,22 @@
-"""``gs.once`` and ``@gs.idempotent``: run a call once per key and replay its result."""
+"""``gs.idempotency`` and ``@gs.idempotent``: run a call once per key and replay its result."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from ._key_template import KeyTemplate, fingerprint_digest
 from ._lease import LeaseGuard
 from ._result import decode_result, return_type
+from ._run_once import RunOnce
 from ._runtime import Runtime
-from ._single_flight import Bodies, GaveUp, SingleFlight
-from .backend import encode, lease_key
+from ._single_flight import WaitTimeout
+from ._tools.codec import encode
+from ._tools.duration import Duration, ttl_milliseconds, wait_milliseconds
 from .errors import FingerprintMismatch, OperationInProgress
 from .events import IdempotentExecuted, IdempotentReplayed
 from .providers import IdempotencyProvider, IdempotencyRecord
@@ -23,16 +25,10 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class Once(msgspec.Struct, Generic[T], frozen=True):
+class IdempotentResult(msgspec.Struct, Generic[T], frozen=True):
     """The result of an idempotent call, and whether it was replayed instead of computed."""
 
     value: T
-    replayed: bool
-
-
-class _Outcome(NamedTuple):
-    text: str
-    fingerprint: str | None
     replayed: bool
 
 
@@ -40,14 +36,13 @@ class Idempotency:
     """Idempotent calls of one scope.
 
     At most one execution of a key runs at a time, in all processes that share the store. Its
-    result is replayed until it expires. Errors are not remembered. When the caller's process dies
-    the call runs once more, since nobody can know how far it came.
+    result is replayed until it expires. Errors are not remembered. When the process of a call dies
+    the call runs once more, since nobody can know how far it got.
     """
 
     def __init__(self, runtime: Callable[[], Runtime]) -> None:
         self._runtime = runtime
-        self._flights: Final = SingleFlight[_Outcome]()
-        self._bodies: Final = Bodies()
+        self._calls: Final = RunOnce[_Outcome]()
 
     async def get(self, key: str) -> IdempotencyRecord | None:
         """The stored result of the key, None if there is none."""
@@ -57,55 +52,130 @@ class Idempotency:
         """Forget the result, so that the next call runs; whether there was one."""
         return await self._provider().delete(key)
 
-    async def once(
+    @overload
+    async def run(
         self,
         key: str,
         fn: Callable[[], Awaitable[Any]],
         *,
+        ttl: Duration | None = "24h",
+        wait: Duration | int | None = None,
+        fingerprint: Any = None,
+        type: type[T],
+    ) -> T: ...
+    @overload
+    async def run(
+        self,
+        key: str,
+        fn: Callable[[], Awaitable[T]],
+        *,
+        ttl: Duration | None = "24h",
+        wait: Duration | int | None = None,
+        fingerprint: Any = None,
+        type: None = None,
+    ) -> T: ...
+
+    async def run(
+        self,
+        key: str,
+        fn: Callable[[], Awaitable[Any]],
+        *,
+        ttl: Duration | None = "24h",
+        wait: Duration | int | None = None,
+        fingerprint: Any = None,
+        type: Any = None,
+    ) -> Any:
+        """Run ``fn`` once per key and replay its result for ``ttl`` (None: forever).
+
+        A duplicate waits for the call in flight, up to ``wait`` (0: not at all), and then raises
+        `OperationInProgress`. ``fingerprint`` stands for the payload: another one under the same
+        key raises `FingerprintMismatch`. The result is decoded to ``type`` if given. Errors are not
+        remembered. At most one execution runs at a time; when its process dies, the call runs once
+        more. A call that waits for its own key raises ``RuntimeError``.
+        """
+        result = await self.run_detailed(
+            key, fn, ttl=ttl, wait=wait, fingerprint=fingerprint, type=type
+        )
+        return result.value
+
+    @overload
+    async def run_detailed(
+        self,
+        key: str,
+        fn: Callable[[], Awaitable[Any]],
+        *,
+        ttl: Duration | None = "24h",
+        wait: Duration | int | None = None,
+        fingerprint: Any = None,
+        type: type[T],
+    ) -> IdempotentResult[T]: ...
+    @overload
+    async def run_detailed(
+        self,
+        key: str,
+        fn: Callable[[], Awaitable[T]],
+        *,
+        ttl: Duration | None = "24h",
+        wait: Duration | int | None = None,
+        fingerprint: Any = None,
+        type: None = None,
+    ) -> IdempotentResult[T]: ...
+
+    async def run_detailed(
+        self,
+        key: str,
+        fn: Callable[[], Awaitable[Any]],
+        *,
+        ttl: Duration | None = "24h",
+        wait: Duration | int | None = None,
+        fingerprint: Any = None,
+        type: Any = None,
+    ) -> IdempotentResult[Any]:
+        """As `run`, and report whether the result was replayed."""
+        ttl_ms, wait_ms = ttl_milliseconds(ttl), wait_milliseconds(wait)
+        return await self._run(key, fn, ttl_ms, wait_ms, fingerprint, type)
+
+    async def _run(
+        self,
+        key: str,
+        fn: Callable[[], Awaitable[Any]],
         ttl_ms: int | None,
         wait_ms: int | None,
         fingerprint: Any,
         type: Any,
-    ) -> Once[Any]:
-        """Replay the result of the key, or run ``fn`` under the key's lease and store it."""
-        runtime = self._runtime()
-        began = runtime.clock.steady_ms()
-        call = _Call(runtime, self._provider(), key, fn, ttl_ms, fingerprint)
-        outcome = await call.replay() or await self._run(call, wait_ms)
-        call.check_fingerprint(outcome.fingerprint)
-        if outcome.replayed and runtime.observers.active:
-            duration_ms = runtime.clock.steady_ms() - began
-            runtime.observers.emit(IdempotentReplayed(key=key, duration_ms=duration_ms))
-        return Once(decode_result(outcome.text, type, key), outcome.replayed)
-
-    async def _run(self, call: _Call, wait_ms: int | None) -> _Outcome:
-        """Lead the key's flight in this process, or share the leader's outcome."""
-        led = False
-
-        async def lead(left_ms: int | None) -> _Outcome:
-            nonlocal led
-            led = True
-            with self._bodies.running(call.key):
-                return await call.run(left_ms)
-
-        if wait_ms != 0:
-            self._bodies.refuse_own(call.key)
-
-        try:
-            outcome = await self._flights.do(
-                call.key, lead, clock=call.runtime.clock, wait_ms=wait_ms
-            )
-        except GaveUp:
-            raise OperationInProgress(call.key) from None
-        return outcome if led else outcome._replace(replayed=True)
+    ) -> IdempotentResult[Any]:
+        runtime, provider = self._runtime(), self._provider()
+        started = runtime.now()
+        call = _Call(runtime, provider, key, fn, ttl_ms, fingerprint)
+        record = await provider.get(key, type=type)
+        if record is not None:
+            call.check_fingerprint(record.fingerprint)
+            value = record.value
+        else:
+            try:
+                outcome = await self._calls.share(runtime, call, wait_ms)
+            except WaitTimeout:
+                raise OperationInProgress(key) from None
+            call.check_fingerprint(outcome.fingerprint)
+            value = decode_result(outcome.text, type, key)
+        if not call.executed:
+            runtime.emit(IdempotentReplayed, key, started)
+        return IdempotentResult(value, not call.executed)
 
     def _provider(self) -> IdempotencyProvider:
         runtime = self._runtime()
         return runtime.require(runtime.adapter.idempotency, "idempotency")
 
 
+class _Outcome(NamedTuple):
+    """A result as JSON text, which every caller decodes for itself."""
+
+    text: bytes
+    fingerprint: str | None
+
+
 class _Call:
-    """One call of ``once``."""
+    """One idempotent call, as `Work`."""
 
     def __init__(
         self,
@@ -116,8 +186,11 @@ class _Call:
         ttl_ms: int | None,
         fingerprint: Any,
     ) -> None:
-        self.runtime: Final = runtime
         self.key: Final = key
+        self.lease: Final = f"idempotency:{key}"
+        self.cancel_body: Final = True
+        self.executed = False
+        self._runtime = runtime
         self._provider = provider
         self._fn = fn
         self._ttl_ms = ttl_ms
@@ -128,52 +201,27 @@ class _Call:
         if None not in (stored, self._fingerprint) and stored != self._fingerprint:
             raise FingerprintMismatch(self.key)
 
-    async def replay(self) -> _Outcome | None:
-        """The stored result, if there is one."""
-        record = await self._provider.get(self.key)
-        if record is None:
-            return None
-        return _Outcome(encode(record.value), record.fingerprint, replayed=True)
+    async def stored(self) -> _Outcome | None:
+        """The stored result, None if there is none."""
+        record = await self._provider.get(self.key, type=msgspec.Raw)
+        return None if record is None else _Outcome(bytes(record.value), record.fingerprint)
 
-    async def run(self, wait_ms: int | None) -> _Outcome:
-        """Wait for the key's lease, then run; or replay what another process stored meanwhile."""
-        runtime = self.runtime
-        while True:
-            granted = await runtime.leases.acquire(
-                lease_key(self.key), runtime.lease_ttl_ms, wait_ms=wait_ms, finished=self._is_stored
-            )
-            if granted is not None:
-                break
-            outcome = await self.replay()
-            if outcome is not None:
-                return outcome
-            if wait_ms is not None:
-                raise GaveUp
-        async with runtime.guard(granted, self.key) as guard:
-            # It may have been stored between the first look and the grant.
-            return await self.replay() or await self._execute(guard)
-
-    async def _execute(self, guard: LeaseGuard) -> _Outcome:
-        runtime = self.runtime
-        began = runtime.clock.steady_ms()
-        value = await self._fn()
-        text = encode(value)
+    async def execute(self, guard: LeaseGuard) -> _Outcome:
+        """Run the function, then store its result and end the lease in one transaction."""
+        started = self._runtime.now()
+        text = encode(await self._fn())
         guard.disarm()
         await self._provider.set(
             self.key,
-            value,
+            msgspec.Raw(text),
             self._ttl_ms,
             fingerprint=self._fingerprint,
             fence=guard.handle,
         )
-        guard.ended()  # storing the result was its last act, in one transaction
-        if runtime.observers.active:
-            duration_ms = runtime.clock.steady_ms() - began
-            runtime.observers.emit(IdempotentExecuted(key=self.key, duration_ms=duration_ms))
-        return _Outcome(text, self._fingerprint, replayed=False)
-
-    async def _is_stored(self) -> bool:
-        return await self._provider.get(self.key) is not None
+        guard.mark_released()
+        self.executed = True
+        self._runtime.emit(IdempotentExecuted, self.key, started)
+        return _Outcome(text.encode(), self._fingerprint)
 
 
 def idempotent(
@@ -185,7 +233,7 @@ def idempotent(
     wait_ms: int | None,
     fingerprint: str | None,
 ) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Wrap a coroutine function so that each call runs through `Idempotency.once`."""
+    """Wrap a coroutine function so that each call goes through `Idempotency.run`."""
     signature = inspect.signature(function)
     key = KeyTemplate(template, signature)
     payload = None if fingerprint is None else KeyTemplate(fingerprint, signature)
@@ -193,15 +241,14 @@ def idempotent(
 
     @functools.wraps(function)
     async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        once = await idempotency.once(
+        result: IdempotentResult[T] = await idempotency._run(
             key.render(args, kwargs),
             lambda: function(*args, **kwargs),
-            ttl_ms=ttl_ms,
-            wait_ms=wait_ms,
-            fingerprint=None if payload is None else payload.render(args, kwargs),
-            type=result_type(),
+            ttl_ms,
+            wait_ms,
+            None if payload is None else payload.render(args, kwargs),
+            result_type(),
         )
-        value: T = once.value
-        return value
+        return result.value
 
     return wrapper

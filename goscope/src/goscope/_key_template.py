@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
-from .backend import check_key, encode
+from ._tools.codec import encode
+from ._tools.key import check_key
 from .errors import ConfigurationError, SerializationError
 
 _DIGEST_BYTES: Final = 16
@@ -21,8 +22,8 @@ _DIGEST_BYTES: Final = 16
 class KeyTemplate:
     """A template such as ``"user:{user_id}"``, checked against the function it belongs to.
 
-    Values are escaped (``%`` as ``%25``, ``:`` as ``%3A``), so that two calls never share a key
-    by accident.
+    Values are escaped (``%`` as ``%25``, ``:`` as ``%3A``), so that two calls with different values
+    never share a key.
     """
 
     def __init__(self, template: str, signature: inspect.Signature) -> None:
@@ -33,7 +34,7 @@ class KeyTemplate:
             if field is not None and field not in signature.parameters:
                 names = ", ".join(signature.parameters) or "none"
                 raise ConfigurationError(
-                    f"key template {template!r} names {field!r}, which is no parameter "
+                    f"key template {template!r} names {field!r}, which is not a parameter "
                     f"of the function (it has: {names})"
                 )
 
@@ -51,8 +52,8 @@ class KeyTemplate:
         if not text:
             what = "None or empty" if value is None or value == "" else type(value).__name__
             raise ValueError(
-                f"key template {self._template!r}: {field} is {what}, which names nothing: "
-                f"give it a value of its own"
+                f"key template {self._template!r}: {field} is {what}, which cannot be part of a "
+                f"key: pass a non-empty value"
             )
         return text.replace("%", "%25").replace(":", "%3A")
 
@@ -65,7 +66,7 @@ class DefaultKey:
         if "<" in name or next(iter(signature.parameters), "") in ("self", "cls"):
             kind = "a lambda or local function" if "<" in name else "a method"
             raise ConfigurationError(
-                f"{name} is {kind}, whose name and arguments do not make a key: "
+                f"{name} is {kind}, whose name and arguments do not form a key: "
                 f"pass one, such as key='user:{{user_id}}'"
             )
         self._signature = signature
@@ -78,7 +79,7 @@ class DefaultKey:
             text = encode(values, canonical=True)
         except SerializationError as exc:
             raise ConfigurationError(
-                f"the arguments of {self._name} do not make a key: {exc}. "
+                f"the arguments of {self._name} do not form a key: {exc}. "
                 f"Pass one that names what matters, such as key='user:{{user_id}}'"
             ) from exc
         digest = hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
@@ -124,7 +125,7 @@ def _bind(
 
 
 def _as_text(value: Any) -> str:
-    """The text of a value that has an obvious one; "" for all others."""
+    """The text of a value that has an unambiguous one; "" for all others."""
     try:
         # Enums, UUIDs, dates and decimals have a plain form in JSON; containers have no text.
         plain: object = msgspec.to_builtins(value)
@@ -136,7 +137,7 @@ def _as_text(value: Any) -> str:
 
 
 def _module(function: Callable[..., Any]) -> str:
-    """The function's module; a script's own name rather than ``__main__``, which all share."""
+    """The function's module; for a script its file name, since all scripts share ``__main__``."""
     if function.__module__ == "__main__":
         path: str | None = getattr(sys.modules["__main__"], "__file__", None)
         if path:

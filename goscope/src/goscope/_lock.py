@@ -5,21 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import Final, NamedTuple
 
 from ._lease import Granted, LeaseGuard
 from ._runtime import Runtime
 from .errors import LockTimeout
-from .events import LockAcquired, LockReleased, LockWaited
+from .events import LockAcquired, LockReleased, LockTimedOut
 from .providers import LockHandle
 
 
-class Lock:
-    """One lock by name: ``async with`` it, or `acquire` it by hand. Not reentrant.
+class _Held(NamedTuple):
+    """The lock while one task is inside the block."""
 
-    The object may be shared by tasks. Entering waits first come, first served within this
-    process; a wait that is over raises `LockTimeout`. While the body runs the lease is renewed; if
-    it is lost all the same, the body is cancelled and `LeaseLost` raised from the block.
+    runtime: Runtime
+    guard: LeaseGuard
+    since: int
+
+
+class Lock:
+    """One lock by name: ``async with`` it, or `acquire` it yourself. Not reentrant.
+
+    Tasks may share the object. Entering waits first come, first served within this process, and
+    raises `LockTimeout` when the wait is over. While the body runs the lease is renewed; if it is
+    lost all the same, the body is cancelled and `LeaseLost` raised from the block.
     """
 
     def __init__(
@@ -41,25 +49,31 @@ class Lock:
         return f"<goscope.Lock {self.key!r}>"
 
     async def acquire(self) -> LockHandle:
-        """Take the lock and return its handle; the caller extends and releases it.
+        """Acquire the lock and return its handle; the caller extends and releases it.
 
-        Nothing renews the lease: it ends after its ttl. Raises `LockTimeout`.
+        The lease is not renewed: it expires after its ttl. Raises `LockTimeout`.
         """
-        runtime = self._runtime()
-        return (await acquire_lock(runtime, self.key, self._ttl_of(runtime), self._wait_ms)).handle
+        return (await self._acquire(self._runtime())).handle
+
+    async def try_acquire(self) -> LockHandle | None:
+        """Acquire the lock if it is free, whatever its ``wait``; None if it is not.
+
+        The caller extends and releases the handle.
+        """
+        granted = await self._try_acquire(self._runtime(), wait_ms=0)
+        return None if granted is None else granted.handle
 
     async def __aenter__(self) -> LockHandle:
         task = asyncio.current_task()
         if task in self._held:
             raise RuntimeError(
-                f"this task holds lock {self.key!r} already: entering it again would wait for ever"
+                f"this task already holds lock {self.key!r}: entering it again would never return"
             )
         runtime = self._runtime()
-        ttl_ms = self._ttl_of(runtime)
-        granted = await acquire_lock(runtime, self.key, ttl_ms, self._wait_ms)
-        held = _Held(runtime, self.key, granted, ttl_ms, self._renew)
-        await held.guard.__aenter__()
-        self._held[task] = held
+        granted = await self._acquire(runtime)
+        guard = runtime.guard(granted, self.key, ttl_ms=self._ttl_of(runtime), renew=self._renew)
+        await guard.__aenter__()
+        self._held[task] = _Held(runtime, guard, runtime.now())
         return granted.handle
 
     async def __aexit__(
@@ -72,67 +86,42 @@ class Lock:
         if held is None:
             raise RuntimeError(
                 f"the block of lock {self.key!r} was entered in another task: leave it in the "
-                f"same one, or take the lock with acquire() and give it back with release()"
+                f"same one, or use acquire() and release()"
             )
         try:
             await held.guard.__aexit__(exc_type, exc, traceback)
         finally:
-            held.report_release()
+            if not held.guard.lost:
+                held.runtime.emit(LockReleased, self.key, held.since)
+
+    async def _acquire(self, runtime: Runtime) -> Granted:
+        """Wait for the lock. Raises `LockTimeout`."""
+        clock = runtime.clock
+        started = clock.steady_ms()
+        granted = await self._try_acquire(runtime, self._wait_ms)
+        if granted is not None:
+            return granted
+        waited_ms = clock.steady_ms() - started
+        runtime.emit(LockTimedOut, self.key, started)
+        holder = await runtime.require(runtime.locks, "lock").provider.holder(self.key)
+        age_ms = None if holder is None else max(clock.wall_ms() - holder.since, 0)
+        raise LockTimeout(self.key, waited_ms, holder, age_ms)
+
+    async def _try_acquire(self, runtime: Runtime, wait_ms: int | None) -> Granted | None:
+        """Wait for the lock; None when the wait is over."""
+        locks = runtime.require(runtime.locks, "lock")
+        started = runtime.now()
+        granted = await locks.acquire(self.key, self._ttl_of(runtime), wait_ms=wait_ms)
+        if granted is not None:
+            handle = granted.handle
+            runtime.emit(
+                LockAcquired,
+                self.key,
+                started,
+                owner=handle.owner,
+                fencing_token=handle.fencing_token,
+            )
+        return granted
 
     def _ttl_of(self, runtime: Runtime) -> int:
-        return runtime.lock_ttl_ms if self._ttl_ms is None else self._ttl_ms
-
-
-class _Held:
-    """The lock while one task is inside the block."""
-
-    def __init__(
-        self, runtime: Runtime, key: str, granted: Granted, ttl_ms: int, renew: bool
-    ) -> None:
-        self._runtime = runtime
-        self._key = key
-        self._since = runtime.clock.steady_ms()
-        self.guard: Final = LeaseGuard(
-            granted,
-            ttl_ms,
-            clock=runtime.clock,
-            observers=runtime.observers,
-            key=key,
-            renew=renew,
-        )
-
-    def report_release(self) -> None:
-        if self._runtime.observers.active and not self.guard.lost:
-            held_ms = self._runtime.clock.steady_ms() - self._since
-            self._runtime.observers.emit(LockReleased(key=self._key, duration_ms=held_ms))
-
-
-async def try_lock(runtime: Runtime, key: str, ttl_ms: int, wait_ms: int | None) -> Granted | None:
-    """Wait for the lock ``key`` of the user's namespace; None when the wait is over."""
-    locks = runtime.require(runtime.locks, "lock")
-    began = runtime.clock.steady_ms()
-    granted = await locks.acquire(key, ttl_ms, wait_ms=wait_ms)
-    if granted is not None and runtime.observers.active:
-        runtime.observers.emit(
-            LockAcquired(
-                key=key,
-                duration_ms=runtime.clock.steady_ms() - began,
-                owner=granted.handle.owner,
-                fencing_token=granted.handle.fencing_token,
-            )
-        )
-    return granted
-
-
-async def acquire_lock(runtime: Runtime, key: str, ttl_ms: int, wait_ms: int | None) -> Granted:
-    """Wait for the lock ``key`` of the user's namespace. Raises `LockTimeout`."""
-    began = runtime.clock.steady_ms()
-    granted = await try_lock(runtime, key, ttl_ms, wait_ms)
-    if granted is not None:
-        return granted
-    waited_ms = runtime.clock.steady_ms() - began
-    if runtime.observers.active:
-        runtime.observers.emit(LockWaited(key=key, duration_ms=waited_ms))
-    holder = await runtime.require(runtime.locks, "lock").provider.holder(key)
-    age_ms = None if holder is None else max(runtime.clock.wall_ms() - holder.since, 0)
-    raise LockTimeout(key, waited_ms, holder, age_ms)
+        return runtime.adapter.default_lock_ttl_ms if self._ttl_ms is None else self._ttl_ms

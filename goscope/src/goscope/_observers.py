@@ -1,4 +1,4 @@
-"""Who is told of events, and how they are kept from breaking anything."""
+"""The observers of a scope; an observer that raises breaks nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _log = logging.getLogger("goscope")
 
 
 class Observers:
-    """The observers of one scope. `active` is False while there is nobody to tell."""
+    """The observers of one scope. `active` is False while there are none."""
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._observers: list[Observer] = []
@@ -23,23 +23,23 @@ class Observers:
             self.add(observer)
 
     def add(self, observer: Observer) -> None:
-        """Tell the observer of every event from now on."""
+        """Call the observer with every event from now on."""
         if not _is_plain_function(observer):
             raise ConfigurationError(
                 f"observer {observer!r} must be a plain function of one event: "
-                f"to do asynchronous work, let it put the event into a queue"
+                f"for asynchronous work, let it put the event into a queue"
             )
         self._observers.append(observer)
         self.active = True
 
     def remove(self, observer: Observer) -> None:
-        """Tell the observer nothing any more."""
+        """Stop calling the observer."""
         self._observers.remove(observer)
         self._reported.discard(id(observer))
         self.active = bool(self._observers)
 
     def emit(self, event: Event) -> None:
-        """Tell everyone. One that raises is logged once and breaks nothing."""
+        """Call every observer. One that raises is logged once, and the others are called."""
         for observer in tuple(self._observers):
             try:
                 observer(event)

@@ -1,4 +1,4 @@
-"""The typed front of the plugin manager: the one place that knows entry points and pluggy."""
+"""Finding and loading plugins: the only module that knows entry points and pluggy."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .events import Event, Observer
 from .hookspecs import PROJECT, GoscopeHooks
 
 BACKENDS: Final = "goscope.backends"
+SCHEMES: Final = "goscope.schemes"
 OBSERVERS: Final = "goscope.plugins"
 SELECTION: Final = "GOSCOPE_PLUGINS"
 """Environment variable: comma-separated names of the observer plugins to load, or "none"."""
@@ -42,29 +43,28 @@ def find_backend(name: str) -> Backend:
         raise BackendLoadError(
             name,
             " and ".join(_distribution(point) for point in found),
-            "they provide it both, and which one is meant cannot be told",
+            "both provide it; uninstall one",
         )
     return _load_backend(found[0])
 
 
 def find_backend_of_scheme(scheme: str) -> Backend:
-    """The backend that opens URLs of this scheme: the one of that name, else one that claims it."""
-    names = installed_backends()
-    if scheme in names:
-        return find_backend(scheme)
-    for name in names:
-        try:
-            backend = find_backend(name)
-        except BackendLoadError:
-            continue  # broken, but not known to be the one that was asked for
-        if scheme in backend.schemes:
-            return backend
-    raise UnknownBackend(scheme, names)
+    """The backend that opens URLs of this scheme; imports its plugin and no other.
+
+    It is the backend of that name, else the one whose plugin object an entry point named after the
+    scheme (group ``goscope.schemes``) names. Raises as `find_backend` does.
+    """
+    if scheme not in installed_backends():
+        plugins = {point.value for point in _entry_points(SCHEMES) if point.name == scheme}
+        for point in _entry_points(BACKENDS):
+            if point.value in plugins:
+                return find_backend(point.name)
+    return find_backend(scheme)
 
 
 @functools.cache
 def plugin_observers() -> tuple[Observer, ...]:
-    """One observer for each installed observer plugin that can be used.
+    """One observer for each installed observer plugin that loads.
 
     A broken plugin is skipped with a warning that names its distribution.
     """
@@ -72,7 +72,7 @@ def plugin_observers() -> tuple[Observer, ...]:
     for point in _selected(_entry_points(OBSERVERS)):
         try:
             _register(manager, point.load(), point.name)
-        except Exception as exc:  # whatever a third party's import may raise
+        except Exception as exc:  # a third party's import may raise anything
             warnings.warn(
                 f"goscope plugin {point.name!r} from {_distribution(point)} is skipped: {exc!r}",
                 RuntimeWarning,
@@ -83,7 +83,7 @@ def plugin_observers() -> tuple[Observer, ...]:
 
 
 def _as_observer(manager: pluggy.PluginManager, plugin: object) -> Observer:
-    """The plugin's own hook as an observer, so that its failures are nobody else's."""
+    """The plugin's hook as an observer, so that its failure affects no other plugin."""
     others = [other for other in manager.get_plugins() if other is not plugin]
     hook = manager.subset_hook_caller("goscope_event", others)
 
@@ -99,7 +99,7 @@ def _load_backend(point: metadata.EntryPoint) -> Backend:
     try:
         _register(manager, point.load(), point.name)
         backends = [backend for found in manager.hook.goscope_backends() for backend in found]
-    except Exception as exc:  # whatever a third party's import may raise
+    except Exception as exc:  # a third party's import may raise anything
         raise BackendLoadError(point.name, distribution, repr(exc)) from exc
     for backend in backends:
         if isinstance(backend, Backend) and backend.name == point.name:
@@ -117,29 +117,29 @@ def _manager() -> pluggy.PluginManager:
 
 
 def _register(manager: pluggy.PluginManager, plugin: Any, name: str) -> None:
-    """Register a plugin whole, or not at all."""
+    """Register all hooks of a plugin, or none."""
     for attribute in dir(plugin):
         if manager.parse_hookimpl_opts(plugin, attribute) is None:
             continue
         function = getattr(plugin, attribute)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigurationError(
-                f"{attribute} must be a plain function: hooks register and notify; "
-                f"let them return objects whose methods are asynchronous"
+                f"{attribute} must be a plain function: hooks are synchronous; "
+                f"return objects whose methods are asynchronous"
             )
     try:
         manager.register(plugin, name)
-        manager.check_pending()  # a misspelt hook would otherwise never be called
+        manager.check_pending()  # refuses a misspelt hook, which would never be called
     except Exception:
-        if manager.has_plugin(name):  # before pluggy 1.7 a failed registration stays behind
+        if manager.has_plugin(name):  # before pluggy 1.7 a failed registration stays registered
             manager.unregister(name=name)
         raise
 
 
 def _entry_points(group: str) -> list[metadata.EntryPoint]:
-    """The entry points of the group, each once.
+    """The entry points of the group, without duplicates.
 
-    An editable workspace beside its installed members lists the same one twice.
+    An editable workspace beside its installed members lists the same entry point twice.
     """
     points = {(point.name, point.value): point for point in metadata.entry_points(group=group)}
     return list(points.values())

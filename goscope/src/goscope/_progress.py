@@ -1,17 +1,17 @@
-"""How far a task has come, and when it will be done."""
+"""The progress of a task, and when it will be done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeAlias
 
-from .backend import Clock
+from ._tools.clock import Clock
 
 Listener: TypeAlias = "Callable[[Progress], object]"
 
 
 class Progress:
-    """The percentage done, and an estimate of the time left from this run's own speed."""
+    """The percentage done, and an estimate of the time left from the rate of this run."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class Progress:
 
     @property
     def eta_ms(self) -> int | None:
-        """Milliseconds until it is done at the speed of this run; None while unknown."""
+        """Milliseconds until it is done at the rate of this run; None while that is unknown."""
         done = self._percentage - self._started_with
         if done <= 0:
             return None
@@ -35,7 +35,7 @@ class Progress:
         return round(elapsed * (100 - self._percentage) / done)
 
     def update(self, percentage: float) -> None:
-        """Set the percentage done and tell the listeners. Raises ``ValueError`` outside 0..100."""
+        """Set the percentage done and call the listeners. Raises ``ValueError`` outside 0..100."""
         if not 0 <= percentage <= 100:
             raise ValueError(f"progress must be from 0 to 100, not {percentage!r}")
         self._percentage = float(percentage)
@@ -43,7 +43,7 @@ class Progress:
             listener(self)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call the listener after each update; the returned function ends that.
+        """Call the listener after each update, until the returned function is called.
 
         A listener runs inside ``update`` and its exceptions are raised there.
         """
@@ -51,7 +51,7 @@ class Progress:
         return lambda: self._listeners.remove(listener)
 
     def resume(self, percentage: float) -> None:
-        """Begin at the percentage of an earlier run, which is no speed of this one."""
+        """Start at the percentage of an earlier run; it does not count toward this run's rate."""
         self._percentage = min(max(percentage, 0.0), 100.0)
         self._started_with = self._percentage
         self._started_at = self._clock.steady_ms()

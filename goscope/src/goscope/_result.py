@@ -1,4 +1,4 @@
-"""What a decorated function returns: its annotated type, freshly decoded from the stored text."""
+"""The type that a decorated function returns, and decoding stored text to it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-from .backend import UndecodableText, decode
+from ._tools.codec import DecodeError, decode
 from .errors import ConfigurationError, CorruptValue
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Whether calling it gives a coroutine: an ``async def``, or an object that is called so."""
+    """Whether calling it gives a coroutine: an ``async def``, or an object with such a call."""
     if not callable(function):
         return False
     call: object = type(function).__call__
@@ -22,23 +22,23 @@ def is_coroutine_function(function: object) -> bool:
 
 
 def require_coroutine_function(function: Callable[..., Any]) -> None:
-    """Raise `ConfigurationError` for anything that cannot be awaited when called."""
+    """Raise `ConfigurationError` unless calling the function gives a coroutine."""
     if not is_coroutine_function(function):
         name = getattr(function, "__qualname__", repr(function))
         raise ConfigurationError(f"{name} must be a coroutine function: write it as async def")
 
 
 def return_type(function: Callable[..., Any]) -> Callable[[], Any]:
-    """A function that gives the return annotation, None if there is none.
+    """A function that returns the return annotation, None if there is none.
 
-    The annotation is looked up at the first call: at decoration its names may not exist yet.
+    It resolves the annotation at its first call: at decoration its names may not exist yet.
     """
     require_coroutine_function(function)
 
     @functools.cache
     def lookup() -> Any:
         annotation = _return_annotation(function)
-        # A TypeVar or Any says nothing about what to build.
+        # A TypeVar or Any does not say what to build.
         return None if annotation is Any or isinstance(annotation, typing.TypeVar) else annotation
 
     return lookup
@@ -46,7 +46,7 @@ def return_type(function: Callable[..., Any]) -> Callable[[], Any]:
 
 def _return_annotation(function: Callable[..., Any]) -> Any:
     annotations = getattr(function, "__annotations__", {})
-    # Without the parameters, whose types may be imported for type checkers only.
+    # Not the parameters, whose types may be imported for type checkers only.
     returns = types.SimpleNamespace(
         __annotations__={name: hint for name, hint in annotations.items() if name == "return"}
     )
@@ -56,13 +56,13 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
     except NameError as exc:
         raise ConfigurationError(
             f"the return annotation of {function.__qualname__} cannot be resolved: {exc}. "
-            f"Import the name at run time too, or annotate the result as Any"
+            f"Import the name at run time as well, or annotate the result as Any"
         ) from exc
 
 
-def decode_result(text: str, type: Any, key: str) -> Any:
+def decode_result(text: bytes, type: Any, key: str) -> Any:
     """Decode a result. Raises `CorruptValue` when the stored text does not fit the type."""
     try:
         return decode(text, type)
-    except UndecodableText as exc:
+    except DecodeError as exc:
         raise CorruptValue(key, str(exc)) from exc

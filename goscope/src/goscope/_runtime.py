@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from ._lease import Granted, LeaseGuard, LeaseQueue
 from ._observers import Observers
-from .backend import Clock, settle
+from ._tools.cancellation import finish_before_cancel
 from .errors import CapabilityMissing
+from .events import Event, LockLost
 from .providers import PersistenceAdapter
 
 P = TypeVar("P")
@@ -22,19 +24,16 @@ class Runtime:
         self,
         adapter: PersistenceAdapter,
         name: str,
-        clock: Clock,
         observers: Observers,
-        ttl_ms: int,
+        lease_ttl_ms: int,
     ) -> None:
         self.adapter: Final = adapter
         self.name: Final = name
-        self.clock: Final = clock
+        self.clock: Final = adapter.clock
         self.observers: Final = observers
-        self.lease_ttl_ms: Final = ttl_ms
-        self.leases: Final = LeaseQueue(self.require(adapter.lease, "lease"), clock)
-        self.locks: Final = None if adapter.lock is None else LeaseQueue(adapter.lock, clock)
-        # Not part of the Protocol: an adapter without the option uses the documented default.
-        self.lock_ttl_ms: Final[int] = getattr(adapter, "default_lock_ttl_ms", 30_000)
+        self.lease_ttl_ms: Final = lease_ttl_ms
+        self.leases: Final = LeaseQueue(self.require(adapter.lease, "lease"), self.clock)
+        self.locks: Final = None if adapter.lock is None else LeaseQueue(adapter.lock, self.clock)
         self._background: set[asyncio.Task[Any]] = set()
 
     def require(self, provider: P | None, ability: str) -> P:
@@ -45,28 +44,55 @@ class Runtime:
             )
         return provider
 
-    def guard(self, granted: Granted, key: str, *, cancel_body: bool = True) -> LeaseGuard:
-        """Keep a feature's lease while a body runs; ``key`` is what errors and events call it."""
+    def guard(
+        self,
+        granted: Granted,
+        key: str,
+        *,
+        ttl_ms: int | None = None,
+        renew: bool = True,
+        cancel_body: bool = True,
+    ) -> LeaseGuard:
+        """Keep a lease while a body runs; errors and events name it ``key``.
+
+        ``ttl_ms`` is the ttl that it was granted with, `lease_ttl_ms` by default.
+        """
         return LeaseGuard(
             granted,
-            self.lease_ttl_ms,
+            self.lease_ttl_ms if ttl_ms is None else ttl_ms,
             clock=self.clock,
-            observers=self.observers,
             key=key,
+            on_lost=partial(self._emit_lost, key),
+            renew=renew,
             cancel_body=cancel_body,
         )
 
+    def now(self) -> int:
+        """The start of something that `emit` reports; 0 while nobody observes, to save time."""
+        return self.clock.steady_ms() if self.observers.active else 0
+
+    def emit(
+        self, event: Callable[..., Event], key: str, since: int | None = None, **details: Any
+    ) -> None:
+        """Emit an event with these details; its duration is the time that passed ``since``."""
+        if self.observers.active:
+            duration_ms = self.clock.steady_ms() - since if since else 0
+            self.observers.emit(event(key=key, duration_ms=duration_ms, **details))
+
+    def _emit_lost(self, key: str, reason: str) -> None:
+        self.emit(LockLost, key, reason=reason)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run work beside its caller; it is cancelled when the scope closes."""
+        """Run work in the background; it is cancelled when the scope closes."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
 
     async def stop(self) -> None:
-        """Cancel what runs in the background and wait for its end."""
+        """Cancel what runs in the background and wait until it has ended."""
         tasks = list(self._background)
         for task in tasks:
             task.cancel()
         if tasks:
-            await settle(asyncio.ensure_future(asyncio.wait(tasks)))
+            await finish_before_cancel(asyncio.ensure_future(asyncio.wait(tasks)))

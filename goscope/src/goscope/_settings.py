@@ -1,4 +1,4 @@
-"""From keywords, a URL, the environment or a file to one backend and its options."""
+"""Resolving keywords, a URL, the environment or a file to one backend and its options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import msgspec
 
 from . import _plugins
-from .backend import Backend, milliseconds
+from ._tools.duration import milliseconds
+from .backend import Backend
 from .errors import ConfigurationError, InvalidOption
 from .providers import PersistenceAdapter
 
@@ -28,26 +29,26 @@ _OPTION_IN_MESSAGE = re.compile(r"at `\$\.(\w+)|field `(\w+)`")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A backend and its options. ``source`` says where they came from, without any password."""
+    """A backend and its options. ``source`` is where they come from, without any password."""
 
     backend: Backend
     options: Any
     source: str
 
     def open(self) -> PersistenceAdapter:
-        """A new adapter, not connected yet. Raises `ConfigurationError` for unusable values."""
+        """A new adapter, not connected yet. Raises `ConfigurationError` for invalid values."""
         try:
             return self.backend.open(self.options)
         except ConfigurationError:
             raise
-        except ValueError as exc:  # such as text that is no duration
+        except ValueError as exc:  # such as an invalid duration
             raise ConfigurationError(f"{self.source}: {exc}") from exc
 
 
 def resolve(url: str | None, backend: str | None, options: Mapping[str, Any]) -> Settings:
-    """Settle what a scope is to open; without URL and backend, ask environment and files.
+    """Decide what a scope opens; without URL and backend, from the environment or files.
 
-    Raises `ConfigurationError` and its kinds, which name the option and its source.
+    Raises `ConfigurationError` and its subclasses, which name the option and its source.
     """
     if url is not None and backend is not None:
         raise ConfigurationError("give a scope a URL or a backend, not both")
@@ -58,10 +59,10 @@ def resolve(url: str | None, backend: str | None, options: Mapping[str, Any]) ->
     if options:
         names = ", ".join(sorted(options))
         raise ConfigurationError(f"options without a backend: {names}. Add backend= or a URL")
-    return _from_surroundings()
+    return _from_environment()
 
 
-def _from_surroundings() -> Settings:
+def _from_environment() -> Settings:
     if url := os.environ.get(URL_VARIABLE):
         return _from_url(url, URL_VARIABLE, {})
     for name in FILES:
@@ -118,7 +119,9 @@ def _from_url(url: str, source: str, extra: Mapping[str, Any]) -> Settings:
     try:
         parts = urlsplit(url)
     except ValueError:  # its text may quote the password
-        raise ConfigurationError(f"{source} {_without_password(url)!r} is no URL") from None
+        raise ConfigurationError(
+            f"{source} {_without_password(url)!r} is not a valid URL"
+        ) from None
     shown = _without_password(url)
     if not parts.scheme or "://" not in url:
         raise ConfigurationError(
@@ -151,16 +154,16 @@ def _check_port(parts: SplitResult, source: str) -> None:
         _ = parts.port
     except ValueError:  # its text quotes what may be the password, up to its first slash
         raise ConfigurationError(
-            f"{source} has a port that is none: write a number from 0 to 65535, and "
-            f"percent-encode what is special in a user name or password"
+            f"{source} has an invalid port: write a number from 0 to 65535, and "
+            f"percent-encode special characters in a user name or password"
         ) from None
 
 
 def _without_password(url: str) -> str:
     """The URL as it may be shown: no password, and no query, which may hold secrets as well.
 
-    Works on the text: a password with an unescaped ``/``, ``?`` or ``#`` is not where a parser
-    looks for it. Rather too much is hidden than too little.
+    Works on the text: a parser does not find a password with an unescaped ``/``, ``?`` or ``#``.
+    When in doubt it hides too much.
     """
     scheme, mark, rest = url.partition("://")
     if not mark:
@@ -197,7 +200,7 @@ def _field_names(options: type[Any]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """Options types spell paths and durations as strings; keywords may be the objects."""
+    """The string for a path or duration object: options types have strings for both."""
     if isinstance(value, os.PathLike):
         return os.fspath(cast("os.PathLike[str]", value))
     if isinstance(value, timedelta):

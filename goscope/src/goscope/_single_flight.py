@@ -1,4 +1,4 @@
-"""One execution at a time for a key in this process; everyone who came meanwhile shares it."""
+"""One execution at a time for a key in this process; concurrent callers share its outcome."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from .backend import Clock, wait_until
+from ._tools.clock import Clock
+from ._tools.notifier import wait_with_timeout
 from .errors import LeaseLost
 
 T = TypeVar("T")
 
 
-class GaveUp(Exception):
-    """A leader, or who waited for one, ran out of time; never leaves the feature that waits."""
+class WaitTimeout(Exception):
+    """A wait for a lease or for a leader took too long. Never leaves the feature that waits."""
 
 
-class Bodies:
-    """Which task is at the work of which key, so that work which waits for itself is told.
+class ReentrancyGuard:
+    """Knows which task runs the work of which key, to refuse work that would wait for itself.
 
-    Only the task itself is looked for: one that it started may well wait, since it may outlive
-    the work, and whether the work waits for it cannot be known.
+    It recognises only the task itself. A task that the work has started may wait for the same key:
+    it may outlive the work, and whether the work waits for it cannot be known.
     """
 
     def __init__(self) -> None:
         self._running: set[tuple[asyncio.Task[Any] | None, str]] = set()
 
-    def refuse_own(self, key: str) -> None:
-        """Raise ``RuntimeError`` when the current task is at the work of the key."""
+    def check(self, key: str) -> None:
+        """Raise ``RuntimeError`` when the current task runs the work of the key."""
         if (asyncio.current_task(), key) in self._running:
             raise RuntimeError(
-                f"the work behind key {key!r} asks for {key!r} itself: it would wait for its own "
-                f"end. Let it call what it needs directly, or give that a key of its own"
+                f"the work behind key {key!r} asks for {key!r} itself and would wait for its own "
+                f"end. Call what it needs directly, or give that another key"
             )
 
     @contextmanager
@@ -62,20 +63,20 @@ class SingleFlight(Generic[T]):
     ) -> T:
         """Run ``lead`` as the leader, or wait for the leader's result or error.
 
-        ``lead`` is told how much of ``wait_ms`` is left. When the leader is cancelled, loses its
-        lease or gives up, one of those who wait takes over. Raises `GaveUp` when another leader
-        needs longer than ``wait_ms``.
+        ``lead`` gets the part of ``wait_ms`` that is left. When the leader is cancelled, loses its
+        lease or times out, one of the waiters replaces it. Raises `WaitTimeout` when another
+        leader takes longer than ``wait_ms``.
         """
-        began = clock.steady_ms()
+        started = clock.steady_ms()
         while (flight := self._flights.get(key)) is not None:
-            left_ms = None if wait_ms is None else began + wait_ms - clock.steady_ms()
+            left_ms = None if wait_ms is None else started + wait_ms - clock.steady_ms()
             if left_ms is None:
                 await asyncio.wait([flight])
-            elif left_ms <= 0 or not await wait_until(flight, left_ms / 1000, clock):
-                raise GaveUp
+            elif left_ms <= 0 or not await wait_with_timeout(flight, left_ms / 1000, clock):
+                raise WaitTimeout
             if not flight.cancelled():
                 return flight.result()
-        left_ms = None if wait_ms is None else max(began + wait_ms - clock.steady_ms(), 0)
+        left_ms = None if wait_ms is None else max(started + wait_ms - clock.steady_ms(), 0)
         return await self._lead(key, lead(left_ms))
 
     async def _lead(self, key: str, work: Awaitable[T]) -> T:
@@ -83,14 +84,14 @@ class SingleFlight(Generic[T]):
         self._flights[key] = flight
         try:
             result = await work
-        except (asyncio.CancelledError, LeaseLost, GaveUp):
+        except (asyncio.CancelledError, LeaseLost, WaitTimeout):
             flight.cancel()
             raise
         except BaseException as exc:
-            # Waiters re-raise a real exception; leaving the program is the leader's own affair.
+            # Waiters re-raise an Exception; SystemExit and its like concern only the leader.
             if isinstance(exc, Exception):
                 flight.set_exception(exc)
-                flight.exception()  # seen, so that asyncio does not report it without waiters
+                flight.exception()  # retrieved, so that asyncio does not report it without waiters
             else:
                 flight.cancel()
             raise

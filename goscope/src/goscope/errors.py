@@ -5,22 +5,22 @@
         UnknownBackend          no installed plugin provides the backend
         BackendLoadError        its plugin is installed and broken
         InvalidOption           an option is unknown or has the wrong type
-        CapabilityMissing       the backend cannot do what was demanded
+        CapabilityMissing       the backend cannot do what the program requires
       ScopeNotOpen (RuntimeError)
       SerializationError (ValueError)   a value JSON cannot carry
       CorruptValue (ValueError)         stored text that does not decode
       LockTimeout (TimeoutError)        the lock was not free within ``wait``
       LeaseLost (RuntimeError)          a lease ended while it was needed
       CircuitOpen (RuntimeError)        the circuit refuses calls for now
-      CheckpointConflict (RuntimeError) another writer moved the task on
-      TaskAlreadyRunning (RuntimeError) another owner runs the task
+      CheckpointConflict (RuntimeError) another writer advanced the task
+      TaskAlreadyRunning (RuntimeError) another owner is running the task
       OperationInProgress (RuntimeError) the idempotent call is in flight
       FingerprintMismatch (ValueError)  one key, two different payloads
       BackendError (RuntimeError)       the store failed; see ``__cause__``
-        BackendUnavailable      it cannot be opened or was lost
+        BackendUnavailable      it cannot be opened, or was lost
         BackendBusy             others kept it locked for too long
-        BackendFull             no room left on the device
-        BackendCorrupt          the file is damaged or is no database
+        BackendFull             no space left on the device
+        BackendCorrupt          the file is damaged or is not a database
         SchemaMismatch          it was written by a newer version
 
 A driver's own exceptions never escape; they are the ``__cause__``. All errors can be pickled.
@@ -31,7 +31,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .providers import LockHolder
+    from ._records import LockHolder
 
 
 def _rebuild(cls: type[GoscopeError], args: tuple[Any, ...], state: dict[str, Any]) -> GoscopeError:
@@ -50,20 +50,26 @@ class GoscopeError(Exception):
 
 
 class ConfigurationError(GoscopeError, ValueError):
-    """The program asks for something that cannot work; changing it is the only cure."""
+    """The program asks for something that cannot work and has to be changed."""
 
 
 class UnknownBackend(ConfigurationError):
-    """No installed plugin provides the backend ``name``; ``installed`` lists those there are."""
+    """No installed plugin provides the backend ``name``; ``installed`` are the names of the others.
+
+    The message names no distribution to install: a name that is not ours could be anybody's.
+    """
 
     def __init__(self, name: str, installed: tuple[str, ...]) -> None:
         self.name = name
         self.installed = installed
+        import difflib  # rarely needed, and it would add to the start of every program
+
         known = ", ".join(installed) or "none"
-        distribution = "goscope-bun-compat" if name == "sqlite-bun" else f"goscope-{name}"
+        nearest = difflib.get_close_matches(name, installed, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         super().__init__(
-            f"no backend named {name!r} is installed (installed: {known}). "
-            f"If it exists, `pip install {distribution}` provides it."
+            f"no backend named {name!r} is installed (installed: {known}).{hint} "
+            f'The section "Backends" of goscope\'s README lists those of goscope.'
         )
 
 
@@ -80,7 +86,7 @@ class BackendLoadError(ConfigurationError):
 
 
 class InvalidOption(ConfigurationError):
-    """The option ``option``, given in ``source``, is unknown or has a value that does not fit."""
+    """The option ``option``, given in ``source``, is unknown or has an invalid value."""
 
     def __init__(self, option: str, source: str, reason: str) -> None:
         self.option = option
@@ -89,7 +95,7 @@ class InvalidOption(ConfigurationError):
 
 
 class CapabilityMissing(ConfigurationError):
-    """The backend ``backend`` lacks ``missing``, which the program demands."""
+    """The backend ``backend`` lacks ``missing``, which the program requires."""
 
     def __init__(self, backend: str, missing: str, advice: str) -> None:
         self.backend = backend
@@ -102,22 +108,22 @@ class ScopeNotOpen(GoscopeError, RuntimeError):
 
 
 class SerializationError(GoscopeError, ValueError):
-    """A value that JSON cannot carry was to be stored; nothing was written."""
+    """The program tried to store a value that JSON cannot carry; nothing was written."""
 
 
 class CorruptValue(GoscopeError, ValueError):
-    """The text stored for ``key`` does not decode; it was left as it is."""
+    """The text stored for ``key`` does not decode; it was left unchanged."""
 
     def __init__(self, key: str, reason: str) -> None:
         self.key = key
         super().__init__(
             f"the value stored for {key!r} does not decode: {reason}. "
-            f"It was left untouched; read it as the type it was written as, or delete the key."
+            f"It was left unchanged; read it as the type it was written as, or delete the key."
         )
 
 
 class LockTimeout(GoscopeError, TimeoutError):
-    """The lock ``key`` was not free within ``waited_ms``; ``holder`` is who has it, if known."""
+    """The lock ``key`` was not free within ``waited_ms``; ``holder`` holds it, if known."""
 
     def __init__(
         self, key: str, waited_ms: int, holder: LockHolder | None, age_ms: int | None
@@ -127,13 +133,13 @@ class LockTimeout(GoscopeError, TimeoutError):
         self.holder = holder
         self.age_ms = age_ms
         if holder is None:
-            who = "it was released just now, or others were queued before"
+            who = "it was released just now, or other waiters were ahead"
         else:
             age = "" if age_ms is None else f", held for {age_ms / 1000:.1f} s"
             who = f"held by {holder.owner} (host {holder.host}, pid {holder.pid}{age})"
         super().__init__(
             f"lock {key!r} was not free within {waited_ms / 1000:g} s: {who}. "
-            f"Wait longer, or find out why the holder keeps it."
+            f"Wait longer, or find out why the holder does not release it."
         )
 
 
@@ -144,22 +150,22 @@ class LeaseLost(GoscopeError, RuntimeError):
         self.key = key
         super().__init__(
             f"the lease on {key!r} was lost: {reason}. "
-            f"Someone else may hold it now; take the lock again before going on."
+            f"Another owner may hold it now; acquire it again before you continue."
         )
 
 
 class CircuitOpen(GoscopeError, RuntimeError):
-    """The circuit ``key`` refuses calls; trying again makes sense after ``retry_after`` seconds.
+    """The circuit ``key`` rejects calls; a retry makes sense after ``retry_after`` seconds.
 
-    None when the circuit is held open by hand: then no time ends it.
+    None when the circuit is forced open: it stays open until it is closed or reset.
     """
 
     def __init__(self, key: str, retry_after: float | None) -> None:
         self.key = key
         self.retry_after = retry_after
         super().__init__(
-            f"circuit {key!r} is held open by hand: nobody gets through until somebody calls "
-            f"force_close() or reset() on it"
+            f"circuit {key!r} is forced open: it rejects every call until force_close() or "
+            f"reset() is called on it"
             if retry_after is None
             else f"circuit {key!r} is open: retry after {retry_after:.3g} s"
         )
@@ -175,12 +181,12 @@ class CheckpointConflict(GoscopeError, RuntimeError):
         found = "its id belongs to another checkpoint" if highest is None else f"highest {highest}"
         super().__init__(
             f"checkpoint {sequence} of task {task_id!r} was refused ({found}): "
-            f"another writer moved the task on. Load the latest checkpoint and go on from there."
+            f"another writer has advanced the task. Load the latest checkpoint and resume from it."
         )
 
 
 class TaskAlreadyRunning(GoscopeError, RuntimeError):
-    """The task ``task_id`` is being run by ``holder``."""
+    """Another owner, ``holder``, is running the task ``task_id``."""
 
     def __init__(self, task_id: str, holder: LockHolder | None) -> None:
         self.task_id = task_id
@@ -191,8 +197,8 @@ class TaskAlreadyRunning(GoscopeError, RuntimeError):
             else f"{holder.owner} (host {holder.host}, pid {holder.pid})"
         )
         super().__init__(
-            f"task {task_id!r} is already running: {who} has it. "
-            f"Give run() a longer `wait`, or stop the other one."
+            f"task {task_id!r} is already running: {who} holds its lease. "
+            f"Pass a longer `wait`, or stop the other run."
         )
 
 
@@ -203,7 +209,7 @@ class OperationInProgress(GoscopeError, RuntimeError):
         self.key = key
         super().__init__(
             f"operation {key!r} is still in progress elsewhere. "
-            f"Wait longer (`wait=`), or ask again later: a finished one is replayed."
+            f"Wait longer (`wait=`), or call again later: a finished call is replayed."
         )
 
 
@@ -214,20 +220,20 @@ class FingerprintMismatch(GoscopeError, ValueError):
         self.key = key
         super().__init__(
             f"idempotency key {key!r} was used with a different fingerprint: "
-            f"one key stands for one request. Use a new key for a new request."
+            f"one key stands for one request. Use a new key for another request."
         )
 
 
 class BackendError(GoscopeError, RuntimeError):
-    """The store failed. Nothing of the failed operation was written unless the text says so."""
+    """The store failed. Nothing of the failed operation was written unless the message says so."""
 
 
 class BackendUnavailable(BackendError):
-    """The store cannot be opened, was closed, or may not be used from here."""
+    """The store cannot be opened, was closed, or cannot be used from here."""
 
 
 class BackendBusy(BackendError):
-    """Others kept the store locked for longer than its busy timeout."""
+    """Another connection kept the store locked for longer than its busy timeout."""
 
 
 class BackendFull(BackendError):
@@ -239,4 +245,4 @@ class BackendCorrupt(BackendError):
 
 
 class SchemaMismatch(BackendError):
-    """The store was written by a newer version, or its tables are not goscope's."""
+    """A newer version wrote the store, or its tables are not goscope's."""

@@ -1,9 +1,8 @@
-"""What happened, as frozen records for observers.
+"""Events: frozen records that observers receive.
 
-``key`` is the key as the program gave it, without any prefix. ``duration_ms`` is how long the
-thing took: the wait before a lock was granted, the lookup of a cache hit, the computation behind
-a refreshed entry; 0 for what is a moment, such as a loss. Observers get these records on the
-event loop and must not block it.
+``key`` is the key as the program gave it, without any prefix. ``duration_ms`` is how long it took:
+the wait before a lock was granted, the lookup of a cache hit, the computation of a value; 0 for
+what has no duration, such as a loss. Observers are called on the event loop and must not block it.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ class LockAcquired(Event, frozen=True, kw_only=True):
     fencing_token: int | None
 
 
-class LockWaited(Event, frozen=True, kw_only=True):
+class LockTimedOut(Event, frozen=True, kw_only=True):
     """A lock was not granted within the caller's wait."""
 
 
 class LockReleased(Event, frozen=True, kw_only=True):
-    """A lock was given back; ``duration_ms`` is how long it was held."""
+    """A lock was released; ``duration_ms`` is how long it was held."""
 
 
 class LockLost(Event, frozen=True, kw_only=True):
@@ -49,60 +48,60 @@ class CacheHit(Event, frozen=True, kw_only=True):
 
 
 class CacheMiss(Event, frozen=True, kw_only=True):
-    """A lookup found nothing to serve."""
+    """A lookup found no entry to serve."""
 
 
-class CacheRefreshed(Event, frozen=True, kw_only=True):
-    """A value was computed; ``stored`` is False when ``when`` said no or its lease was lost."""
+class CacheComputed(Event, frozen=True, kw_only=True):
+    """A value was computed; ``stored`` is False if ``when`` refused it or its lease was lost."""
 
     stored: bool = True
 
 
 class CacheRefreshFailed(Event, frozen=True, kw_only=True):
-    """Refreshing a stale entry in the background failed; the stale value goes on being served."""
+    """Refreshing a stale entry in the background failed; the stale value is still served."""
 
     error: str
 
 
 class CacheCorrupt(Event, frozen=True, kw_only=True):
-    """An entry's text did not decode and was treated as a miss."""
+    """The text of an entry did not decode; the lookup was a miss."""
 
     reason: str
 
 
 class CircuitOpened(Event, frozen=True, kw_only=True):
-    """Calls are refused from now on; when ``forced``, by ``force_open`` and not for a failure."""
+    """Calls are rejected from now on; when ``forced``, by ``force_open`` and not for a failure."""
 
     failure_count: int
     forced: bool = False
 
 
 class CircuitHalfOpened(Event, frozen=True, kw_only=True):
-    """One probe call is let through."""
+    """One call is admitted as a probe."""
 
 
 class CircuitClosed(Event, frozen=True, kw_only=True):
-    """Calls go through again; when ``forced``, by ``force_close`` and not for a success."""
+    """Calls are admitted again; when ``forced``, by ``force_close`` and not for a success."""
 
     forced: bool = False
 
 
 class CircuitReset(Event, frozen=True, kw_only=True):
-    """Everything about a circuit was forgotten by ``reset``."""
+    """``reset`` cleared the state of a circuit."""
 
 
 class CircuitRejected(Event, frozen=True, kw_only=True):
-    """An open circuit spared a call."""
+    """An open circuit rejected a call without running it."""
 
 
 class CircuitStoreFailed(Event, frozen=True, kw_only=True):
-    """The store failed, and the circuit is counted in this process (``on_store_error="local"``)."""
+    """The store failed; failures are counted in this process (``on_store_error="local"``)."""
 
     error: str
 
 
 class CircuitStoreRecovered(Event, frozen=True, kw_only=True):
-    """The store did again what it had failed to do, and the shared state decides."""
+    """The store works again, and its shared state decides."""
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True):
@@ -112,15 +111,15 @@ class CheckpointSaved(Event, frozen=True, kw_only=True):
     progress: float
 
 
-class CheckpointResumed(Event, frozen=True, kw_only=True):
-    """Task ``key`` starts from a checkpoint of an earlier run."""
+class TaskResumed(Event, frozen=True, kw_only=True):
+    """Task ``key`` resumes from a checkpoint of an earlier run."""
 
     sequence: int
     progress: float
 
 
 class TaskCompleted(Event, frozen=True, kw_only=True):
-    """Task ``key`` ran to its end and its checkpoints were removed."""
+    """Task ``key`` succeeded and its checkpoints were deleted."""
 
 
 class IdempotentExecuted(Event, frozen=True, kw_only=True):
@@ -128,7 +127,7 @@ class IdempotentExecuted(Event, frozen=True, kw_only=True):
 
 
 class IdempotentReplayed(Event, frozen=True, kw_only=True):
-    """The result of ``key`` was given without an execution; ``duration_ms`` is the wait for it."""
+    """The result of ``key`` was replayed without a call; ``duration_ms`` is the wait for it."""
 
 
 Observer: TypeAlias = Callable[[Event], object]

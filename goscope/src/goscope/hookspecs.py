@@ -1,7 +1,7 @@
 """The hooks a plugin can implement.
 
 Hooks are synchronous: they register and notify. A coroutine implementation is refused when the
-plugin is registered; asynchronous work belongs into the objects a hook returns.
+plugin is registered; asynchronous work belongs in the objects that a hook returns.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class GoscopeHooks:
     def goscope_backends(self) -> Sequence[Backend]:
         """Return the backends this plugin provides.
 
-        Called once, for the plugin of the entry point (group ``goscope.backends``) that is named
-        as the backend a scope asks for. Raises nothing: a missing driver is reported by `open`.
+        Called once, for the plugin whose entry point (group ``goscope.backends``) has the name of
+        the backend that a scope opens. It raises nothing: `open` reports a missing driver.
         """
         raise NotImplementedError  # a specification is never called itself
 

@@ -1,163 +1,83 @@
-"""What a backend provides, and the records that pass between it and the features.
+"""What a backend provides: Protocols, and the records they exchange.
 
-Provider methods are the low level: they take durations as a ``timedelta``, a string (``"30s"``)
-or a number of **milliseconds**, and keys without the adapter's prefix. All of them are coroutines
-unless their docstring says otherwise. A cancelled write happened or not, whole.
+Provider methods take milliseconds as bare numbers, as go-go-scope's do, or a ``timedelta`` or a
+string such as ``"30s"``. Keys are non-empty strings of at most 512 characters without NUL. All
+methods are coroutines unless their docstring says otherwise. A cancelled write is atomic: it was
+applied fully or not at all.
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import timedelta
-from typing import (
-    Any,
-    Final,
-    Literal,
-    Protocol,
-    TypeAlias,
-    TypeVar,
-    final,
-    overload,
-    runtime_checkable,
+from typing import Any, Protocol, TypeVar, overload, runtime_checkable
+
+from ._records import (
+    MISSING,
+    CacheEntry,
+    CacheStats,
+    Capability,
+    Checkpoint,
+    CircuitBreakerState,
+    CircuitState,
+    IdempotencyRecord,
+    LockHolder,
 )
-
-import msgspec
-
+from ._tools.clock import Clock
+from ._tools.duration import Milliseconds
 from .events import Event
+
+__all__ = [
+    "MISSING",
+    "CacheEntry",
+    "CacheProvider",
+    "CacheStats",
+    "Capability",
+    "Checkpoint",
+    "CheckpointProvider",
+    "CircuitBreakerState",
+    "CircuitBreakerStateProvider",
+    "CircuitState",
+    "IdempotencyProvider",
+    "IdempotencyRecord",
+    "LockHandle",
+    "LockHolder",
+    "LockProvider",
+    "Milliseconds",
+    "PersistenceAdapter",
+    "SupportsEvents",
+    "SupportsInspection",
+    "SupportsWait",
+]
 
 T = TypeVar("T")
 D = TypeVar("D")
 
-Milliseconds: TypeAlias = "timedelta | str | int | float"
-"""A duration as provider methods take it: a bare number counts milliseconds."""
-
-CircuitState: TypeAlias = Literal["closed", "open", "half-open"]
-
-
-@final
-class _Missing(enum.Enum):
-    """The type of `MISSING`: an enum, so that type checkers narrow on ``is MISSING``."""
-
-    MISSING = "MISSING"
-
-    def __repr__(self) -> str:
-        return "goscope.MISSING"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-MISSING: Final = _Missing.MISSING
-"""Marks absence where None is a value, as in ``await cache.get(key, goscope.MISSING)``."""
-
-
-class Capability(enum.Enum):
-    """What a backend promises beyond its methods."""
-
-    PERSISTENT = "persistent"
-    """What was acknowledged outlives the process."""
-    SHARED_LOCKS = "shared locks"
-    """``adapter.lock`` excludes other processes on this machine."""
-    DISTRIBUTED = "distributed"
-    """Locks and state are shared by several machines."""
-    WAKEUPS = "wake-ups"
-    """A waiter in another process is woken by a release instead of polling."""
-
-
-# --- records ---------------------------------------------------------------------------------
-
-
-class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a lock: read once, so it may have changed since.
-
-    ``since`` is epoch milliseconds. ``expires_in_ms`` is how much longer the lease runs unless it
-    is renewed; zero or less once it has run out. ``fencing_token`` is None for in-memory locks.
-    """
-
-    owner: str
-    host: str
-    pid: int
-    since: int
-    expires_in_ms: int
-    fencing_token: int | None = None
-
-
-class CacheEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A cache entry as stored: ``value`` decoded, times in epoch milliseconds, None for never.
-
-    Past ``expires_at`` an entry is served only by ``get_entry``, and only until ``stale_until``.
-    """
-
-    value: Any
-    expires_at: int | None
-    stale_until: int | None = None
-    is_stale: bool = False
-
-
-class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
-    """``entries`` counts the store; ``hits`` and ``misses`` this adapter since it connected."""
-
-    entries: int
-    hits: int
-    misses: int
-
-    @property
-    def hit_rate(self) -> float:
-        """Hits over lookups, 0.0 when there were none."""
-        return self.hits / (self.hits + self.misses) if self.hits else 0.0
-
-
-class CircuitBreakerState(msgspec.Struct, frozen=True, kw_only=True):
-    """The stored state of one circuit; times are epoch milliseconds or None.
-
-    An open circuit without a ``last_failure_time`` is held open by hand: no time ends that.
-    ``success_count`` counts the probes that succeeded in a row since the circuit went half-open.
-    """
-
-    state: CircuitState = "closed"
-    failure_count: int = 0
-    last_failure_time: int | None = None
-    last_success_time: int | None = None
-    success_count: int = 0
-
-
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One saved state of a task.
-
-    ``sequence`` grows with each save, ``timestamp`` is epoch milliseconds, ``progress`` a
-    percentage, ``estimated_time_remaining`` milliseconds or None. ``data`` is what JSON carries.
-    """
-
-    id: str
-    task_id: str
-    sequence: int
-    timestamp: int
-    data: Any
-    progress: float = 0.0
-    estimated_time_remaining: int | None = None
-
-
-class IdempotencyRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The stored result of an idempotent call; ``expires_at`` is epoch ms, None for never."""
-
-    value: Any
-    expires_at: int | None
-    fingerprint: str | None = None
-
-
-# --- the five providers ----------------------------------------------------------------------
-
 
 @runtime_checkable
 class LockHandle(Protocol):
-    """One grant of a lock. Its methods compare the grant itself, not the owner's name."""
+    """One grant of a lock. Its methods compare the grant itself, not the owner's name.
+
+    A handle is a fence: a write given ``fence=handle`` is applied only while the lease
+    ``stored_key`` of the store ``store_id`` carries ``fencing_token``.
+    """
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """The key that was locked."""
+        ...
 
     @property
     def owner(self) -> str: ...
+
+    @property
+    def stored_key(self) -> str:
+        """The key under which the store keeps the lease."""
+        ...
+
+    @property
+    def store_id(self) -> str:
+        """The identity of the store that granted the lease, see `PersistenceAdapter`."""
+        ...
 
     @property
     def fencing_token(self) -> int | None:
@@ -166,25 +86,25 @@ class LockHandle(Protocol):
 
     @property
     def lost(self) -> bool:
-        """Whether the grant is known to be gone, or its time ran out. Does no I/O."""
+        """Whether the grant is known to be lost, or its time is over. Does no I/O."""
         ...
 
     async def release(self) -> None:
-        """Give the lock back. Does nothing the second time; never frees a later grant."""
+        """Release the lock. Does nothing the second time; never ends a later grant."""
         ...
 
     async def extend(self, ttl: Milliseconds) -> bool:
-        """Let the lease run for ``ttl`` from now. False once it expired or was lost."""
+        """Let the lease run for ``ttl`` from now. False once it has expired or was lost."""
         ...
 
     async def is_valid(self) -> bool:
-        """Ask the store whether the grant is still in force."""
+        """Ask the store whether the grant is still current."""
         ...
 
 
 @runtime_checkable
 class LockProvider(Protocol):
-    """Locks that are leases: they end when their time runs out unless they are extended."""
+    """Locks that are leases: they expire unless they are extended."""
 
     async def acquire(
         self, key: str, ttl: Milliseconds | None = None, owner: str | None = None
@@ -192,7 +112,7 @@ class LockProvider(Protocol):
         """Take the lock if it is free; never waits. None while held, by the same owner too.
 
         ``ttl`` None means the adapter's ``default_lock_ttl``. If the caller is cancelled, a lock
-        that was granted is released before the cancellation goes on.
+        that was granted is released before the cancellation is raised.
         """
         ...
 
@@ -201,11 +121,11 @@ class LockProvider(Protocol):
         ...
 
     async def force_release(self, key: str) -> None:
-        """Take the lock away from whoever holds it."""
+        """End the current grant, whoever holds it."""
         ...
 
     async def holder(self, key: str) -> LockHolder | None:
-        """Who holds the lock, None if nobody does."""
+        """The holder of the lock, None if it is free."""
         ...
 
 
@@ -226,7 +146,10 @@ class CacheProvider(Protocol):
     async def get(self, key: str, default: Any = None, *, type: None = None) -> Any: ...
 
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:
-        """The value, decoded to ``type`` if given; ``default`` when absent or undecodable."""
+        """The value, decoded to ``type`` if given; ``default`` when absent or undecodable.
+
+        With ``type=msgspec.Raw`` the value is the stored JSON text, as a ``msgspec.Raw``.
+        """
         ...
 
     async def set(
@@ -236,12 +159,13 @@ class CacheProvider(Protocol):
         ttl: Milliseconds | None = None,
         *,
         tags: Sequence[str] = (),
-        stale: Milliseconds | None = None,
+        stale_for: Milliseconds | None = None,
         fence: LockHandle | None = None,
     ) -> None:
         """Store the value, replacing value, expiry, tags and staleness. ``ttl`` None: no expiry.
 
-        ``stale`` is how long past its expiry ``get_entry`` may still serve the entry.
+        A ``msgspec.Raw`` is stored as the JSON text it holds. ``stale_for`` is how long past its
+        expiry ``get_entry`` may still serve the entry.
         """
         ...
 
@@ -257,10 +181,12 @@ class CacheProvider(Protocol):
         ...
 
     async def delete(self, key: str, *, fence: LockHandle | None = None) -> bool:
-        """Remove the entry; whether there was one."""
+        """Remove the entry; whether there was a live one."""
         ...
 
-    async def has(self, key: str) -> bool: ...
+    async def has(self, key: str) -> bool:
+        """Whether there is a live entry."""
+        ...
 
     async def clear(self, pattern: str | None = None) -> None:
         """Remove all entries of this prefix that match."""
@@ -275,7 +201,7 @@ class CacheProvider(Protocol):
         ...
 
     async def get_many(self, keys: Sequence[str], *, type: Any = None) -> Mapping[str, Any]:
-        """The values of those keys that are there."""
+        """The values of those keys that are present."""
         ...
 
     async def set_many(self, values: Mapping[str, Any], ttl: Milliseconds | None = None) -> None:
@@ -296,19 +222,24 @@ class CacheProvider(Protocol):
     async def increment(self, key: str, by: int = 1, ttl: Milliseconds | None = None) -> int:
         """Add to an integer atomically; an absent one starts at 0 with ``ttl``. The new value.
 
-        Raises `CorruptValue` when the stored value is no integer.
+        Raises `CorruptValue` when the stored value is not an integer.
         """
         ...
 
     async def get_entry(self, key: str, *, type: Any = None) -> CacheEntry | None:
-        """The entry with its times; past its expiry too, while it may be served stale."""
+        """The entry with its times; also past its expiry, while it may be served stale.
+
+        ``type`` as for ``get``. Not counted as a hit or a miss.
+        """
         ...
 
-    async def delete_tag(self, tag: str) -> int:
+    async def delete_by_tag(self, tag: str) -> int:
         """Remove all entries that carry the tag; how many there were."""
         ...
 
-    async def stats(self) -> CacheStats: ...
+    async def stats(self) -> CacheStats:
+        """How many entries there are, and the hits and misses of this adapter."""
+        ...
 
     async def prune(self) -> int:
         """Remove what has expired now instead of waiting for the sweeper; how many entries."""
@@ -320,13 +251,13 @@ class CircuitBreakerStateProvider(Protocol):
     """The shared state of circuit breakers."""
 
     async def get_state(self, key: str) -> CircuitBreakerState | None:
-        """The state, None for a circuit nothing was recorded of."""
+        """The state, None for a circuit without a record."""
         ...
 
     async def set_state(
         self, key: str, state: CircuitBreakerState, *, fence: LockHandle | None = None
     ) -> None:
-        """Replace the state."""
+        """Replace the state, whatever it was."""
         ...
 
     async def record_failure(
@@ -335,7 +266,7 @@ class CircuitBreakerStateProvider(Protocol):
         """Count a failure atomically; the new count.
 
         Opens the circuit when the count reaches ``max_failures``, and at once when half-open. A
-        circuit held open by hand stays so: it gets no ``last_failure_time``.
+        circuit that is forced open stays so: it gets no ``last_failure_time``.
         """
         ...
 
@@ -345,7 +276,7 @@ class CircuitBreakerStateProvider(Protocol):
         """Close the circuit and set its failure count to 0.
 
         With ``expected`` nothing changes unless the circuit is in that state: a call that began
-        while it was closed must not close one that opened meanwhile.
+        while it was closed must not close one that has opened since.
         """
         ...
 
@@ -357,7 +288,7 @@ class CheckpointProvider(Protocol):
     async def save(self, checkpoint: Checkpoint, *, fence: LockHandle | None = None) -> None:
         """Store a checkpoint whose sequence is above the task's highest.
 
-        Saving the latest one's own id and sequence again replaces it. Anything else raises
+        Saving the id and sequence of the latest one again replaces it. Anything else raises
         `CheckpointConflict`.
         """
         ...
@@ -381,10 +312,14 @@ class CheckpointProvider(Protocol):
 
 @runtime_checkable
 class IdempotencyProvider(Protocol):
-    """The results of calls that must happen once."""
+    """The results of calls that must not be repeated."""
 
-    async def get(self, key: str) -> IdempotencyRecord | None:
-        """The live record, None if there is none. Raises `CorruptValue` if it does not decode."""
+    async def get(self, key: str, *, type: Any = None) -> IdempotencyRecord | None:
+        """The live record, its value decoded to ``type`` if given; None if there is none.
+
+        With ``type=msgspec.Raw`` the value is the stored JSON text. Raises `CorruptValue` if it
+        does not decode.
+        """
         ...
 
     async def set(
@@ -396,23 +331,25 @@ class IdempotencyProvider(Protocol):
         fingerprint: str | None = None,
         fence: LockHandle | None = None,
     ) -> None:
-        """Store the result. ``ttl`` None: no expiry.
+        """Store the result. ``ttl`` None: it never expires.
 
-        When ``fence`` is the lease ``idempotency:{key}``, it ends in the same transaction.
+        A ``msgspec.Raw`` is stored as the JSON text it holds. When ``fence`` is the lease
+        ``idempotency:{key}``, that lease ends in the same transaction.
         """
         ...
 
     async def delete(self, key: str) -> bool:
-        """Forget the result; whether there was one."""
+        """Forget the result; whether there was a live one."""
         ...
-
-
-# --- the adapter and its optional abilities --------------------------------------------------
 
 
 @runtime_checkable
 class PersistenceAdapter(Protocol):
-    """An open store and its providers. ``lease`` and one other are the minimum; None: absent."""
+    """An open store and its providers. ``lease`` and one other are the minimum; None: absent.
+
+    Two adapters on one store have the same ``store_id`` in their handles; other stores have
+    another one.
+    """
 
     @property
     def lock(self) -> LockProvider | None:
@@ -421,7 +358,7 @@ class PersistenceAdapter(Protocol):
 
     @property
     def lease(self) -> LockProvider | None:
-        """What goscope itself holds for the features: another namespace than ``lock``."""
+        """What goscope itself holds for its features: a separate namespace from ``lock``."""
         ...
 
     @property
@@ -435,6 +372,16 @@ class PersistenceAdapter(Protocol):
 
     @property
     def idempotency(self) -> IdempotencyProvider | None: ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that the store measures time with; the scope uses it too."""
+        ...
+
+    @property
+    def default_lock_ttl_ms(self) -> int:
+        """How long a lock's lease runs when the caller does not say, in milliseconds."""
+        ...
 
     @property
     def is_connected(self) -> bool: ...
@@ -453,19 +400,19 @@ class PersistenceAdapter(Protocol):
 
 @runtime_checkable
 class SupportsWait(Protocol):
-    """A lock provider that knows better than its caller when to try again."""
+    """A lock provider that knows when to try again, so that its caller need not poll."""
 
     async def wait_released(self, key: str, timeout: Milliseconds | None = None) -> bool:
-        """Return True when the lock may be free, False after ``timeout``. A hint, no grant."""
+        """Return True when the lock may be free, False after ``timeout``. A hint, not a grant."""
         ...
 
 
 @runtime_checkable
 class SupportsEvents(Protocol):
-    """An adapter whose providers see things a scope cannot, such as corrupt entries."""
+    """An adapter whose providers see what a scope cannot, such as corrupt entries."""
 
     def observe(self, emit: Callable[[Event], None] | None) -> None:
-        """Send events to ``emit`` from now on; None: to nobody."""
+        """Send events to ``emit`` from now on; None stops that."""
         ...
 
 

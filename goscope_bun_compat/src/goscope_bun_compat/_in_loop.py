@@ -11,8 +11,9 @@ from functools import partial
 from time import perf_counter
 from typing import Final, TypeVar, cast
 
-from goscope.backend import Turn, settle
-from goscope_sqlite.database import (
+from goscope._tools.cancellation import finish_before_cancel
+from goscope._tools.loop_budget import LoopBudget
+from goscope_sqlite.engine import (
     MEMORY,
     BaseDatabase,
     Batch,
@@ -53,7 +54,7 @@ class InLoopDatabase(BaseDatabase):
         super()._reset()
         self._writer: sqlite3.Connection | None = None
         self._worker: Worker | None = None
-        self._turn = Turn()
+        self._budget = LoopBudget()
         self._submitted = deque([0.0] * MAX_ROWS, MAX_ROWS)
         self._is_log_long = False
         self._is_log_done = False
@@ -72,7 +73,7 @@ class InLoopDatabase(BaseDatabase):
             self._draining is not None
             or self._is_log_done
             or rows > MAX_ROWS
-            or self._turn.is_used_up(now)
+            or self._budget.exhausted(now)
             or self._may_gather(now)
         ):
             return super().submit(work, rows=rows, one_statement=one_statement)
@@ -92,7 +93,7 @@ class InLoopDatabase(BaseDatabase):
         self._worker = Worker("goscope-sqlite-bun")
         store_id = await self._worker.run(self._open_writer)
         if self._path != MEMORY:
-            reader = Reader(self._path, "auto", self._settings.busy_timeout, self._turn)
+            reader = Reader(self._path, "auto", self._settings.busy_timeout, self._budget)
             # Reads in the loop use the writer's connection: they find its pages in its cache, and
             # no transaction of it is open there, except under a checkpoint, when nothing changes.
             await self._open_reader(reader, in_loop=self._writer)
@@ -159,7 +160,7 @@ class InLoopDatabase(BaseDatabase):
 
     def _may_gather(self, now: float) -> bool:
         """Whether others wait to read, and writes come fast enough to fill a batch meanwhile."""
-        return self._turn.is_waited_for and self._submitted[0] > now - GATHER_SECONDS
+        return self._budget.has_waiters and self._submitted[0] > now - GATHER_SECONDS
 
     def _run(self, batch: Batch) -> None:
         batch.run(cast(sqlite3.Connection, self._writer))
@@ -195,7 +196,7 @@ class InLoopDatabase(BaseDatabase):
     async def _in_thread(self, job: Callable[[], None]) -> None:
         """Run the job to its end, even if the loop is closing and cancels this task."""
         try:
-            await settle(cast(Worker, self._worker).run(job))
+            await finish_before_cancel(cast(Worker, self._worker).run(job))
         except asyncio.CancelledError:
             pass
         except RuntimeError:

@@ -19,7 +19,6 @@ def goscope_backends() -> Sequence[Backend]:
             summary="one file shared with go-go-scope under Bun, read and written in the loop",
             options=BunSQLiteOptions,
             open=open_adapter,
-            schemes=("sqlite-bun",),
             url_options=path_from_url,
         )
     ]

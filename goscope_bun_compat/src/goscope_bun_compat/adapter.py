@@ -7,11 +7,11 @@ from typing import Literal
 
 import msgspec
 
-from goscope.backend import Clock, milliseconds
+from goscope.backend import Clock, Locks, check_choice, milliseconds
 from goscope.errors import ConfigurationError
 from goscope.providers import Milliseconds
-from goscope_sqlite.database import MEMORY, Settings
-from goscope_sqlite.file_adapter import FileAdapter, Locks, check_choice
+from goscope_sqlite.engine import MEMORY, Settings
+from goscope_sqlite.file_adapter import FileAdapter
 
 from ._format import FORMAT
 from ._in_loop import InLoopDatabase
@@ -46,7 +46,7 @@ class BunSQLiteAdapter(FileAdapter):
         sweep_interval: Milliseconds = "30s",
         clock: Clock | None = None,
     ) -> None:
-        check_choice(type(self), "durability", durability, ("normal", "full"))
+        check_choice("durability", durability, ("normal", "full"), type(self).__name__)
         self._file = _file_of(path) if isinstance(path, Database) else os.fspath(path)
         settings = Settings(
             durability=durability,

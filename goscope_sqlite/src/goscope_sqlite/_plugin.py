@@ -19,7 +19,6 @@ def goscope_backends() -> Sequence[Backend]:
             summary="one file on a local disk, shared by the processes of one machine",
             options=SQLiteOptions,
             open=open_adapter,
-            schemes=("sqlite",),
             url_options=path_from_url,
         )
     ]

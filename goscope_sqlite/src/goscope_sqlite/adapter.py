@@ -8,15 +8,15 @@ from typing import Literal
 import aiosqlite
 import msgspec
 
-from goscope.backend import Clock, milliseconds
+from goscope.backend import Clock, Locks, check_choice, milliseconds
 from goscope.errors import ConfigurationError
 from goscope.providers import Milliseconds
 
-from ._aiosqlite import AiosqliteDatabase
-from ._connection import Settings
-from ._file import MEMORY
-from ._reader import Reads
-from .file_adapter import FileAdapter, Locks, check_choice
+from ._engine.connection import Settings
+from ._engine.file import MEMORY
+from ._engine.reader import Reads
+from ._engine.thread import AiosqliteDatabase
+from .file_adapter import FileAdapter
 
 
 class SQLiteAdapter(FileAdapter):
@@ -47,8 +47,8 @@ class SQLiteAdapter(FileAdapter):
         sweep_interval: Milliseconds = "30s",
         clock: Clock | None = None,
     ) -> None:
-        check_choice(type(self), "durability", durability, ("normal", "full"))
-        check_choice(type(self), "reads", reads, ("auto", "loop", "thread"))
+        check_choice("durability", durability, ("normal", "full"), type(self).__name__)
+        check_choice("reads", reads, ("auto", "loop", "thread"), type(self).__name__)
         self._source = path if isinstance(path, aiosqlite.Connection) else os.fspath(path)
         settings = Settings(
             durability=durability,

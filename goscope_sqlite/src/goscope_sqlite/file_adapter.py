@@ -6,13 +6,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar
 
-from goscope.backend import BaseAdapter, Capability, Clock, encode, milliseconds
-from goscope.errors import InvalidOption
-from goscope.memory import MemoryLockProvider
+from goscope.backend import (
+    BaseAdapter,
+    Capability,
+    Clock,
+    Locks,
+    MemoryLockProvider,
+    check_choice,
+    encode,
+    milliseconds,
+)
 from goscope.providers import (
     CacheProvider,
     CheckpointProvider,
@@ -23,7 +30,7 @@ from goscope.providers import (
     Milliseconds,
 )
 
-from ._base_database import BaseDatabase
+from ._engine.base import BaseDatabase
 from ._sweeper import Sweeper
 from .providers import (
     SQLiteCacheProvider,
@@ -32,8 +39,6 @@ from .providers import (
     SQLiteIdempotencyProvider,
     SQLiteLockProvider,
 )
-
-Locks: TypeAlias = Literal["memory", "shared"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +86,11 @@ class FileAdapter(BaseAdapter):
             clock=clock,
             encode=self.format.encode,
         )
-        check_choice(type(self), "locks", locks, ("memory", "shared"))
+        check_choice("locks", locks, ("memory", "shared"), type(self).__name__)
         self._database = database
         interval_ms = milliseconds(sweep_interval, "sweep_interval")
         self._sweeper = Sweeper(database, self.context, interval_ms)
-        database.on_commit = self._sweeper.count
+        database.on_commit = self._sweeper.schedule.count
         self._fill(locks)
         if not in_memory:
             shared = {Capability.SHARED_LOCKS} if locks == "shared" else set[Capability]()
@@ -109,7 +114,7 @@ class FileAdapter(BaseAdapter):
         self.checkpoint = SQLiteCheckpointProvider(
             context, database, prefix_ids=self.format.prefix_ids
         )
-        self.idempotency = SQLiteIdempotencyProvider(context, database, leases.waiters)
+        self.idempotency = SQLiteIdempotencyProvider(context, database, leases.notifier)
 
     @abstractmethod
     async def _locate(self) -> str:
@@ -117,16 +122,9 @@ class FileAdapter(BaseAdapter):
 
     async def _connect(self) -> None:
         self.context.store_id = await self._database.open(await self._locate())
-        self._sweeper.start()
+        self._sweeper.schedule.start()
 
     async def _disconnect(self) -> None:
         self._database.check()  # first: the sweeper cannot be stopped from anywhere else either
-        await self._sweeper.stop()
+        await self._sweeper.schedule.stop()
         await self._database.close()
-
-
-def check_choice(adapter: type[object], option: str, value: str, choices: Sequence[str]) -> None:
-    """Raise `InvalidOption` unless the value is one of the choices."""
-    if value not in choices:
-        known = " or ".join(map(repr, choices))
-        raise InvalidOption(option, adapter.__name__, f"must be {known}, not {value!r}")

@@ -1,27 +1,21 @@
-"""The tables, their version, and how times and texts are written into them.
+"""The tables, and the migrations from one version of them to the next.
 
-Four tables are go-go-scope's, so that its files open here and ours open there. Whatever it does
-not know is kept in tables of ours: a side row tells by a digest which stored text it belongs to,
-and counts for nothing once another writer has replaced that text.
+Four tables are go-go-scope's, so that its files open here and ours open there. What it does not
+know is kept in companion tables: a companion row carries a digest of the stored text it belongs
+to, and is ignored once another writer has replaced that text.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import sqlite3
 from typing import Final
 
 from goscope.errors import SchemaMismatch
 
-VERSION: Final = 1
-
-PAGE: Final = 4096
-"""Bytes of a page, unless the file's creator wanted others."""
-
 _NOW: Final = "DEFAULT (CAST(strftime('%s', 'now') AS INTEGER))"
 
-_TABLES: Final = {
+_VERSION_1_TABLES: Final = {
     "go_goscope_circuit": """
         key TEXT PRIMARY KEY,
         state TEXT NOT NULL,
@@ -100,7 +94,7 @@ _TABLES: Final = {
     """,
 }
 
-_INDEXES: Final = """
+_VERSION_1_INDEXES: Final = """
     CREATE INDEX IF NOT EXISTS idx_cache_expires
         ON go_goscope_cache (expires_at) WHERE expires_at IS NOT NULL;
     CREATE INDEX IF NOT EXISTS idx_idempotency_expires
@@ -110,68 +104,99 @@ _INDEXES: Final = """
         ON go_goscope_checkpoints (task_id, sequence);
 """
 
+_MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        *(
+            f"CREATE TABLE IF NOT EXISTS {table} ({definition})"
+            for table, definition in _VERSION_1_TABLES.items()
+        ),
+        *_VERSION_1_INDEXES.strip().rstrip(";").split(";"),
+    ),
+    (
+        """CREATE TABLE go_goscope_cache_companion (
+            key TEXT PRIMARY KEY,
+            digest TEXT NOT NULL,
+            stale_until INTEGER,
+            tags TEXT NOT NULL
+        )""",
+        "INSERT INTO go_goscope_cache_companion SELECT * FROM go_goscope_cache_side",
+        "DROP TABLE go_goscope_cache_side",
+        """CREATE TABLE go_goscope_circuit_companion (
+            key TEXT PRIMARY KEY,
+            describes TEXT NOT NULL,
+            success_count INTEGER NOT NULL
+        )""",
+        "INSERT INTO go_goscope_circuit_companion SELECT * FROM go_goscope_circuit_side",
+        "DROP TABLE go_goscope_circuit_side",
+        """CREATE TABLE go_goscope_idempotency_companion (
+            key TEXT PRIMARY KEY,
+            digest TEXT NOT NULL,
+            fingerprint TEXT NOT NULL
+        )""",
+        "INSERT INTO go_goscope_idempotency_companion SELECT * FROM go_goscope_idempotency_side",
+        "DROP TABLE go_goscope_idempotency_side",
+        "DROP TABLE go_goscope_lock_waiters",
+        """CREATE TABLE go_goscope_lock_waiters (
+            key TEXT NOT NULL,
+            waiter TEXT NOT NULL,
+            boot_id TEXT NOT NULL,
+            since INTEGER NOT NULL,
+            last_heartbeat INTEGER NOT NULL,
+            PRIMARY KEY (key, waiter)
+        )""",
+    ),
+)
+"""The statements of each step; step n leads from version n - 1 to version n.
+
+A step is never changed once it is released. To change a table, append a step: one that copies it,
+since ALTER TABLE fails in a file whose host application has left a broken view in it.
+"""
+
+VERSION: Final = len(_MIGRATIONS)
+
+_SHARED_TABLES: Final = (
+    "go_goscope_circuit",
+    "go_goscope_cache",
+    "go_goscope_checkpoints",
+    "go_goscope_idempotency",
+)
+
 
 def check_schema(connection: sqlite3.Connection, path: str) -> None:
-    """Raise `SchemaMismatch` if the file holds tables this version cannot work with. Only reads."""
+    """Raise `SchemaMismatch` if the file holds tables this version cannot use. Only reads."""
     version = _version(connection)
     if version is not None and version > VERSION:
         raise SchemaMismatch(
             f"{path}: the schema has version {version}, and this goscope-sqlite knows versions up "
-            f"to {VERSION}; the file was left as it is. Upgrade goscope-sqlite"
+            f"to {VERSION}; the file was left unchanged. Upgrade goscope-sqlite"
         )
-    for table, definition in _TABLES.items():
+    # Once there is a version, only the tables that go-go-scope shares may have another creator.
+    for table in _VERSION_1_TABLES if version is None else _SHARED_TABLES:
         found = {row[1] for row in connection.execute(f"PRAGMA table_info({table})").fetchall()}
-        missing = _columns(definition) - found
+        missing = _columns(_VERSION_1_TABLES[table]) - found
         if found and missing:
             raise SchemaMismatch(
                 f"{path}: the table {table} lacks the columns {', '.join(sorted(missing))}, so it "
-                f"is not goscope's; the file was left as it is. Use another file"
+                f"is not goscope's; the file was left unchanged. Use another file"
             )
 
 
-def create_schema(connection: sqlite3.Connection) -> str:
-    """Create what is missing, in one transaction; the identity of the store."""
-    if _version(connection) is None:
+def migrate(connection: sqlite3.Connection) -> str:
+    """Bring the tables to the current version, in one transaction; the identity of the store."""
+    if _version(connection) != VERSION:
         connection.execute("BEGIN IMMEDIATE")
-        for table, definition in _TABLES.items():
-            connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({definition})")
-        for statement in _INDEXES.split(";"):
-            connection.execute(statement)
-        facts = {"schema_version": VERSION, "token": 0, "store_id": secrets.token_hex(8)}
+        # Read again: another process may have migrated before this one got the write lock.
+        for step in _MIGRATIONS[_version(connection) or 0 :]:
+            for statement in step:
+                connection.execute(statement)
+        facts = {"token": 0, "store_id": secrets.token_hex(8)}
         connection.executemany("INSERT OR IGNORE INTO go_goscope_meta VALUES (?, ?)", facts.items())
+        connection.execute(
+            "INSERT OR REPLACE INTO go_goscope_meta VALUES ('schema_version', ?)", (VERSION,)
+        )
         connection.execute("COMMIT")
     identity = "SELECT value FROM go_goscope_meta WHERE key = 'store_id'"
     return str(connection.execute(identity).fetchall()[0][0])
-
-
-def seconds(ms: int) -> int | float:
-    """Epoch milliseconds as the seconds that are stored: whole ones as an integer."""
-    return ms / 1000 if ms % 1000 else ms // 1000
-
-
-def from_seconds(stored: float | None) -> int | None:
-    """Stored seconds as epoch milliseconds; None stays None."""
-    return None if stored is None else round(stored * 1000)
-
-
-def digest(text: object) -> str:
-    """What a side row remembers of the text it belongs to."""
-    data = str(text).encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-def rows_of(text: str) -> int:
-    """How many rows a text counts for when it is written: a long one takes the time of several."""
-    return 1 + len(text) // PAGE
-
-
-def upper_bound(start: str) -> str:
-    """The least text above every one that begins with ``start``, in SQLite's byte order."""
-    last = ord(start[-1])
-    if last == 0x10FFFF:
-        return upper_bound(start[:-1])
-    after = last + 1
-    return start[:-1] + chr(0xE000 if 0xD800 <= after < 0xE000 else after)
 
 
 def _version(connection: sqlite3.Connection) -> int | None:

@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from goscope.backend import (
-    Fence,
+from goscope.backend import Fence, StoredCheckpoint, StoredEntry, StoredResult, pattern_regex
+from goscope.backend._lock import StoredLockHandle
+from goscope.backend.records import (
     RecordAdapter,
     RecordCacheProvider,
     RecordCheckpointProvider,
@@ -27,11 +28,6 @@ from goscope.backend import (
     RecordIdempotencyProvider,
     RecordLockProvider,
     Records,
-    StoredCheckpoint,
-    StoredEntry,
-    StoredLockHandle,
-    StoredResult,
-    pattern_regex,
 )
 from goscope.errors import BackendBusy, LeaseLost
 from goscope.providers import Capability, CircuitBreakerState
@@ -416,7 +412,7 @@ class TestStaleOwnerSave(Broken):
 
 
 class UnorderedCheckpoints(RecordCheckpointProvider):
-    async def _list(self, task_id: str) -> list[StoredCheckpoint]:
+    async def _list(self, task_id: str) -> Sequence[StoredCheckpoint]:
         return (await super()._list(task_id))[::-1]
 
     async def _load_latest(self, task_id: str) -> StoredCheckpoint | None:

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from goscope.backend import Capability, RecordAdapter, Records
+from goscope.backend import Capability
+from goscope.backend.records import RecordAdapter, Records
 from goscope.testing.conformance import BackendConformance, EventsConformance
 
 T = TypeVar("T")

@@ -1,50 +1,33 @@
-"""For authors of backends: what to register, and base classes that keep the shared rules.
+"""For authors of backends: the record to register, and base classes that keep the shared rules.
 
-Keys, prefixes, durations, JSON and the records live in the base classes; a backend fills in
-primitives on stored keys and texts. `goscope.memory` is the implementation to read first. A store
-that is small enough to be read and replaced whole needs only `RecordAdapter`.
+Keys, prefixes, durations and JSON are checked and converted in the base classes; a backend fills
+in primitives on stored keys and texts. `goscope.memory` is the implementation to read first. A
+store that is small enough to be read and replaced whole needs only
+`goscope.backend.records.RecordAdapter`.
 """
 
+from .._tools.cancellation import finish_before_cancel
+from .._tools.clock import Clock, SystemClock
+from .._tools.codec import DecodeError, encode
+from .._tools.duration import milliseconds
+from .._tools.key import literal_prefix, pattern_regex
+from .._tools.notifier import KeyedNotifier
+from .._tools.polling import poll_interval_ms
+from .._tools.process import ProcessIdentity, this_process
 from ..providers import Capability
 from ._adapter import BaseAdapter
-from ._backend import Backend, path_from_url
-from ._cache import PAGE_SIZE, BaseCacheProvider, StoredEntry, integer
-from ._cancellation import ShieldableFuture, settle
+from ._backend import Backend
+from ._cache import PAGE_SIZE, BaseCacheProvider, StoredEntry, parse_counter
 from ._checkpoint import BaseCheckpointProvider, StoredCheckpoint
 from ._circuit_breaker import BaseCircuitBreakerStateProvider
-from ._clock import Clock, SystemClock
 from ._context import Fence, StoreContext
-from ._duration import milliseconds, strict_milliseconds, wait_milliseconds
-from ._idempotency import BaseIdempotencyProvider, StoredResult, lease_key
-from ._json import UndecodableText, convert, decode, encode
-from ._key import (
-    MAX_KEY_LENGTH,
-    MAX_LEASE_KEY_LENGTH,
-    check_key,
-    check_pattern,
-    check_prefix,
-    literal_prefix,
-    pattern_regex,
-)
-from ._lock import BaseLockProvider, LockNamespace, StoredLockHandle, new_owner, refused
-from ._process import ProcessIdentity, this_process
-from ._records import (
-    RecordAdapter,
-    RecordCacheProvider,
-    RecordCheckpointProvider,
-    RecordCircuitBreakerStateProvider,
-    RecordIdempotencyProvider,
-    RecordLockProvider,
-    Records,
-    RecordStore,
-    StoredLease,
-)
-from ._turn import Turn
-from ._waiters import Waiters, wait_until
+from ._idempotency import BaseIdempotencyProvider, StoredResult
+from ._lock import BaseLockProvider, LockNamespace, lease_lost
+from ._memory_lock import MemoryLockProvider
+from ._options import Locks, check_choice, path_from_url
+from ._sweeping import SweepSchedule
 
 __all__ = [
-    "MAX_KEY_LENGTH",
-    "MAX_LEASE_KEY_LENGTH",
     "PAGE_SIZE",
     "Backend",
     "BaseAdapter",
@@ -55,45 +38,28 @@ __all__ = [
     "BaseLockProvider",
     "Capability",
     "Clock",
+    "DecodeError",
     "Fence",
+    "KeyedNotifier",
     "LockNamespace",
+    "Locks",
+    "MemoryLockProvider",
     "ProcessIdentity",
-    "RecordAdapter",
-    "RecordCacheProvider",
-    "RecordCheckpointProvider",
-    "RecordCircuitBreakerStateProvider",
-    "RecordIdempotencyProvider",
-    "RecordLockProvider",
-    "RecordStore",
-    "Records",
-    "ShieldableFuture",
     "StoreContext",
     "StoredCheckpoint",
     "StoredEntry",
-    "StoredLease",
-    "StoredLockHandle",
     "StoredResult",
+    "SweepSchedule",
     "SystemClock",
-    "Turn",
-    "UndecodableText",
-    "Waiters",
-    "check_key",
-    "check_pattern",
-    "check_prefix",
-    "convert",
-    "decode",
+    "check_choice",
     "encode",
-    "integer",
-    "lease_key",
+    "finish_before_cancel",
+    "lease_lost",
     "literal_prefix",
     "milliseconds",
-    "new_owner",
+    "parse_counter",
     "path_from_url",
     "pattern_regex",
-    "refused",
-    "settle",
-    "strict_milliseconds",
+    "poll_interval_ms",
     "this_process",
-    "wait_milliseconds",
-    "wait_until",
 ]

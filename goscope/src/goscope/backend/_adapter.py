@@ -9,6 +9,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
+from .._tools.cancellation import finish_before_cancel
+from .._tools.clock import Clock, SystemClock
+from .._tools.codec import encode as encode_json
+from .._tools.duration import Milliseconds, milliseconds
+from .._tools.key import check_prefix
 from ..events import Event
 from ..providers import (
     CacheProvider,
@@ -17,22 +22,16 @@ from ..providers import (
     CircuitBreakerStateProvider,
     IdempotencyProvider,
     LockProvider,
-    Milliseconds,
 )
-from ._cancellation import settle
-from ._clock import Clock, SystemClock
 from ._context import StoreContext
-from ._duration import milliseconds
-from ._json import encode as encode_json
-from ._key import check_prefix
 
 
 class BaseAdapter(ABC):
     """An adapter that owns its providers: fill in ``_connect`` and ``_disconnect``.
 
-    A subclass assigns the providers it has; those it leaves alone are None. ``capabilities`` is a
-    class or instance attribute. An adapter is used as ``async with adapter`` or connected by the
-    scope it is given to.
+    A subclass assigns the providers it has; the others stay None. ``capabilities`` is a class or
+    instance attribute. Use an adapter as ``async with adapter``, or give it to a scope, which
+    connects it.
     """
 
     lock: LockProvider | None = None
@@ -44,7 +43,7 @@ class BaseAdapter(ABC):
     capabilities: frozenset[Capability] = frozenset()
 
     _connected = False
-    _gate: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+    _lifecycle: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     def __init__(
         self,
@@ -62,8 +61,13 @@ class BaseAdapter(ABC):
         )
 
     @property
+    def clock(self) -> Clock:
+        """The clock that the providers measure time with."""
+        return self.context.clock
+
+    @property
     def default_lock_ttl_ms(self) -> int:
-        """How long a lock's lease runs when its caller does not say, in milliseconds."""
+        """How long a lock's lease runs when the caller does not say, in milliseconds."""
         return self.context.default_lock_ttl_ms
 
     @property
@@ -71,11 +75,11 @@ class BaseAdapter(ABC):
         return self._connected
 
     async def connect(self) -> None:
-        """Open the store. Does nothing when it is open; who comes meanwhile waits for the first.
+        """Open the store. Does nothing when it is open; concurrent callers wait for the first call.
 
         A failed or cancelled attempt leaves the adapter closed, and the next caller tries again.
         """
-        async with self._one_at_a_time():
+        async with self._lifecycle_lock():
             if not self._connected:
                 await self._connect()
                 self._connected = True
@@ -83,22 +87,22 @@ class BaseAdapter(ABC):
     async def disconnect(self) -> None:
         """Finish what was submitted and close the store. Does nothing when it is closed.
 
-        Runs to its end when the caller is cancelled: half a store would be left open otherwise.
+        Runs to the end when the caller is cancelled; otherwise the store would stay half open.
         """
-        await settle(self._close())
+        await finish_before_cancel(self._close())
 
     async def _close(self) -> None:
-        async with self._one_at_a_time():
+        async with self._lifecycle_lock():
             if self._connected:
                 self._connected = False
                 await self._disconnect()
 
-    def _one_at_a_time(self) -> asyncio.Lock:
-        """What connecting and disconnecting hold; new in each event loop, as a lock has one."""
+    def _lifecycle_lock(self) -> asyncio.Lock:
+        """The lock of `connect` and `disconnect`; each event loop gets its own."""
         loop = asyncio.get_running_loop()
-        if self._gate is None or self._gate[0] is not loop:
-            self._gate = loop, asyncio.Lock()
-        return self._gate[1]
+        if self._lifecycle is None or self._lifecycle[0] is not loop:
+            self._lifecycle = loop, asyncio.Lock()
+        return self._lifecycle[1]
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -122,12 +126,12 @@ class BaseAdapter(ABC):
             )
 
     def observe(self, emit: Callable[[Event], None] | None) -> None:
-        """Send what only the providers see, such as corrupt entries, to ``emit``."""
+        """Send events that only providers can emit, such as corrupt entries, to ``emit``."""
         self.context.emit = emit
 
     @abstractmethod
     async def _connect(self) -> None:
-        """Open the store, or leave nothing open behind an error."""
+        """Open the store. On an error nothing stays open."""
 
     @abstractmethod
     async def _disconnect(self) -> None:

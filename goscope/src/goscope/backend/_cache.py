@@ -7,22 +7,22 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, NamedTuple, TypeVar
 
+from .._tools.codec import DecodeError, decode
+from .._tools.duration import milliseconds
+from .._tools.key import check_key, check_pattern
+from .._tools.loop_budget import LoopBudget
 from ..errors import CorruptValue
 from ..events import CacheCorrupt
 from ..providers import CacheEntry, CacheStats, LockHandle, Milliseconds
 from ._context import Fence, StoreContext
-from ._duration import milliseconds
-from ._json import UndecodableText, decode
-from ._key import check_key, check_pattern
-from ._turn import Turn
 
 T = TypeVar("T")
 
 PAGE_SIZE: Final = 1000
 """How many keys are read from the store at a time."""
 
-VALUES_A_LOOK: Final = 10
-"""How many values are encoded or decoded between two looks at whether others have to wait."""
+ITEMS_PER_YIELD_CHECK: Final = 10
+"""How many values are encoded or decoded between two checks of the loop budget."""
 
 
 class StoredEntry(NamedTuple):
@@ -37,7 +37,7 @@ class StoredEntry(NamedTuple):
         return self.expires_at is None or self.expires_at > now
 
     def is_kept(self, now: int) -> bool:
-        """Whether the entry may still be served, if only as a stale one."""
+        """Whether the entry may still be served, if only as stale."""
         return self.is_live(now) or (self.stale_until is not None and self.stale_until > now)
 
     def moved_to(self, expires_at: int | None) -> StoredEntry:
@@ -49,10 +49,10 @@ class StoredEntry(NamedTuple):
 
 
 class BaseCacheProvider(ABC):
-    """A cache on texts: fill in the six abstract primitives.
+    """A cache of texts: fill in the abstract primitives.
 
-    ``_update`` is the one that must be atomic; the primitives with a body are built on it and on
-    the others, and may be overridden by something faster. All take the stored key, that is the
+    ``_update`` and ``_set`` must be atomic. The primitives with a body build on the others; a
+    backend overrides them where it has something faster. All take the stored key, which is the
     prefix, ``cache:`` and the key. ``now`` is the wall time in epoch milliseconds.
     """
 
@@ -61,9 +61,7 @@ class BaseCacheProvider(ABC):
         self._namespace: Final = f"{context.prefix}cache:"
         self._hits = 0
         self._misses = 0
-        self._turn = Turn()
-
-    # --- the contract ------------------------------------------------------------------------
+        self._budget = LoopBudget()
 
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:
         text = await self._get(self._stored(key), self.context.clock.wall_ms())
@@ -72,7 +70,7 @@ class BaseCacheProvider(ABC):
             return default
         try:
             value = decode(text, type)
-        except UndecodableText as exc:
+        except DecodeError as exc:
             self._misses += 1
             self._report_corrupt(key, exc)
             return default
@@ -86,11 +84,11 @@ class BaseCacheProvider(ABC):
         ttl: Milliseconds | None = None,
         *,
         tags: Sequence[str] = (),
-        stale: Milliseconds | None = None,
+        stale_for: Milliseconds | None = None,
         fence: LockHandle | None = None,
     ) -> None:
         stored = self._stored(key)
-        entry = self._entry(value, ttl, tags, stale)
+        entry = self._entry(value, ttl, tags, stale_for)
         await self._set({stored: entry}, self.context.fence(fence))
 
     async def add(
@@ -136,11 +134,11 @@ class BaseCacheProvider(ABC):
         wanted = {self._stored(key): key for key in _sequence(keys, "keys")}
         texts = await self._get_many(list(wanted), self.context.clock.wall_ms())
         values: dict[str, Any] = {}
-        async for stored, text in self._unhurried(texts.items()):
+        async for stored, text in self._cooperatively(texts.items()):
             key = wanted[stored]
             try:
                 values[key] = decode(text, type)
-            except UndecodableText as exc:
+            except DecodeError as exc:
                 self._report_corrupt(key, exc)
         self._hits += len(values)
         self._misses += len(wanted) - len(values)
@@ -149,7 +147,7 @@ class BaseCacheProvider(ABC):
     async def set_many(self, values: Mapping[str, Any], ttl: Milliseconds | None = None) -> None:
         entries = {
             self._stored(key): self._entry(value, ttl)
-            async for key, value in self._unhurried(list(values.items()))
+            async for key, value in self._cooperatively(list(values.items()))
         }
         if entries:
             await self._set(entries, None)
@@ -170,7 +168,7 @@ class BaseCacheProvider(ABC):
         now = self.context.clock.wall_ms()
         try:
             return await self._increment(stored, by, _expiry(ttl, now), now)
-        except UndecodableText as exc:
+        except DecodeError as exc:
             raise CorruptValue(key, str(exc)) from exc
 
     async def get_entry(self, key: str, *, type: Any = None) -> CacheEntry | None:
@@ -180,7 +178,7 @@ class BaseCacheProvider(ABC):
             return None
         try:
             value = decode(entry.text, type)
-        except UndecodableText as exc:
+        except DecodeError as exc:
             self._report_corrupt(key, exc)
             return None
         return CacheEntry(
@@ -190,8 +188,8 @@ class BaseCacheProvider(ABC):
             is_stale=not entry.is_live(now),
         )
 
-    async def delete_tag(self, tag: str) -> int:
-        return await self._delete_tag(self._stored_tag(tag), self.context.clock.wall_ms())
+    async def delete_by_tag(self, tag: str) -> int:
+        return await self._delete_by_tag(self._stored_tag(tag), self.context.clock.wall_ms())
 
     async def stats(self) -> CacheStats:
         now = self.context.clock.wall_ms()
@@ -216,13 +214,13 @@ class BaseCacheProvider(ABC):
     ) -> None:
         """Replace the entry by ``change(entry)``, atomically; None removes it.
 
-        ``change`` may be called more than once. What it raises is raised, and nothing is changed.
-        With a fence that is not in force, raise ``refused(fence)`` instead.
+        ``change`` may be called more than once. If it raises, the error is raised and nothing is
+        changed. With a fence that is not current, raise ``lease_lost(fence)`` instead.
         """
 
     @abstractmethod
     async def _page(self, pattern: str, after: str, limit: int, now: int) -> list[str]:
-        """The next ``limit`` live keys above ``after`` that match, sorted."""
+        """The next ``limit`` live keys greater than ``after`` that match, sorted."""
 
     @abstractmethod
     async def _tagged(self, tag: str) -> list[str]:
@@ -230,11 +228,11 @@ class BaseCacheProvider(ABC):
 
     @abstractmethod
     async def _count(self, namespace: str, now: int) -> int:
-        """How many live keys begin with the namespace."""
+        """The number of live keys that begin with the namespace."""
 
     @abstractmethod
     async def _prune(self, namespace: str, now: int) -> int:
-        """Remove the entries of the namespace that are not kept any more; how many."""
+        """Remove the entries of the namespace that can no longer be served; how many."""
 
     async def _get(self, key: str, now: int) -> str | None:
         """The text of a live entry."""
@@ -251,7 +249,7 @@ class BaseCacheProvider(ABC):
         """Store all entries, or none of them."""
 
     async def _add(self, key: str, entry: StoredEntry, now: int, fence: Fence | None) -> bool:
-        """Store the entry unless a live one is there; whether it was stored."""
+        """Store the entry unless a live one is present; whether it was stored."""
         added = False
 
         def change(old: StoredEntry | None) -> StoredEntry:
@@ -299,7 +297,7 @@ class BaseCacheProvider(ABC):
             if old is None or not old.is_live(now):
                 total = by
                 return StoredEntry(self.context.encode(by), expires_at)
-            total = integer(old.text) + by
+            total = parse_counter(old.text) + by
             return old._replace(text=self.context.encode(total))
 
         await self._update(key, change, None)
@@ -310,18 +308,18 @@ class BaseCacheProvider(ABC):
         while page := await self._page(pattern, "", PAGE_SIZE, -1):
             await self._delete(page, 0, None)
 
-    async def _delete_tag(self, tag: str, now: int) -> int:
+    async def _delete_by_tag(self, tag: str, now: int) -> int:
         """Remove the entries that carry the tag; how many of them were live."""
         keys = await self._tagged(tag)
         return await self._delete(keys, now, None) if keys else 0
 
     # --- helpers -----------------------------------------------------------------------------
 
-    async def _unhurried(self, items: Iterable[T]) -> AsyncIterator[T]:
-        """Go through the items; all who do so share the time after which the loop is left."""
+    async def _cooperatively(self, items: Iterable[T]) -> AsyncIterator[T]:
+        """Iterate over the items, yielding to the event loop when its budget is exhausted."""
         for number, item in enumerate(items):
-            if number % VALUES_A_LOOK == 0 and self._turn.is_used_up(perf_counter()):
-                await self._turn.wait()
+            if number % ITEMS_PER_YIELD_CHECK == 0 and self._budget.exhausted(perf_counter()):
+                await self._budget.wait()
             yield item
 
     def _stored(self, key: str) -> str:
@@ -338,30 +336,30 @@ class BaseCacheProvider(ABC):
         value: Any,
         ttl: Milliseconds | None,
         tags: Sequence[str] = (),
-        stale: Milliseconds | None = None,
+        stale_for: Milliseconds | None = None,
     ) -> StoredEntry:
-        if not tags and stale is None:
+        if not tags and stale_for is None:
             now = self.context.clock.wall_ms()
             return StoredEntry(self.context.encode(value), _expiry(ttl, now))
         stored_tags = tuple(self._stored_tag(tag) for tag in dict.fromkeys(_sequence(tags, "tags")))
         expires_at = _expiry(ttl, self.context.clock.wall_ms())
-        if stale is None:
+        if stale_for is None:
             return StoredEntry(self.context.encode(value), expires_at, None, stored_tags)
         if expires_at is None:
-            raise ValueError("stale needs a ttl: an entry without expiry never gets stale")
-        stale_until = expires_at + milliseconds(stale, "stale")
+            raise ValueError("stale_for needs a ttl: an entry without expiry never becomes stale")
+        stale_until = expires_at + milliseconds(stale_for, "stale_for")
         return StoredEntry(self.context.encode(value), expires_at, stale_until, stored_tags)
 
-    def _report_corrupt(self, key: str, exc: UndecodableText) -> None:
+    def _report_corrupt(self, key: str, exc: DecodeError) -> None:
         if self.context.emit is not None:
             self.context.emit(CacheCorrupt(key=key, reason=str(exc)))
 
 
-def integer(text: str) -> int:
-    """The integer a counter holds. Raises `UndecodableText` if it is none."""
+def parse_counter(text: str) -> int:
+    """The integer that a counter holds. Raises `DecodeError` for anything else."""
     value = decode(text)
     if type(value) is not int:
-        raise UndecodableText(f"a counter must be an integer, not {text[:40]!r}")
+        raise DecodeError(f"a counter must be an integer, not {text[:40]!r}")
     return value
 
 

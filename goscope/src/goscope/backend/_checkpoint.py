@@ -7,11 +7,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from .._tools.codec import DecodeError, decode
+from .._tools.key import check_key
 from ..errors import CheckpointConflict, CorruptValue
 from ..providers import Checkpoint, LockHandle
 from ._context import Fence, StoreContext
-from ._json import UndecodableText, decode
-from ._key import check_key
 
 
 class StoredCheckpoint(NamedTuple):
@@ -68,8 +68,8 @@ class BaseCheckpointProvider(ABC):
     async def _save(self, row: StoredCheckpoint, fence: Fence | None) -> None:
         """Store the row if its sequence is above the task's highest, or replace the latest one.
 
-        `check` raises the conflict otherwise. With a fence that is not in force, raise
-        ``refused(fence)`` and change nothing.
+        `check` raises the conflict otherwise. With a fence that is not current, raise
+        ``lease_lost(fence)`` and change nothing.
         """
 
     @abstractmethod
@@ -124,7 +124,7 @@ class BaseCheckpointProvider(ABC):
         task_id = row.task_id[strip:]
         try:
             data: Any = decode(row.text)
-        except UndecodableText as exc:
+        except DecodeError as exc:
             raise CorruptValue(task_id, str(exc)) from exc
         return Checkpoint(
             id=row.id[strip:],

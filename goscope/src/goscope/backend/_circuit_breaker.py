@@ -8,16 +8,16 @@ from typing import Final
 
 import msgspec
 
+from .._tools.key import check_key
 from ..providers import CircuitBreakerState, CircuitState, LockHandle
 from ._context import Fence, StoreContext
-from ._key import check_key
 
 
 class BaseCircuitBreakerStateProvider(ABC):
-    """Circuit state by stored key: fill in ``_get`` and ``_update``.
+    """Circuit state by stored key: fill in ``_get``, ``_set`` and ``_update``.
 
     The stored key is the prefix, ``circuit:`` and the key. ``now`` is the wall time in epoch
-    milliseconds. The primitives with a body may be overridden by something faster.
+    milliseconds. A backend overrides the primitives with a body where it has something faster.
     """
 
     def __init__(self, context: StoreContext) -> None:
@@ -32,7 +32,7 @@ class BaseCircuitBreakerStateProvider(ABC):
         stored = self._stored(key)
         if state.state not in ("closed", "open", "half-open"):
             raise ValueError(f"a circuit is closed, open or half-open, not {state.state!r}")
-        await self._update(stored, lambda _: state, self.context.fence(fence))
+        await self._set(stored, state, self.context.fence(fence))
 
     async def record_failure(
         self, key: str, max_failures: int, *, fence: LockHandle | None = None
@@ -56,6 +56,13 @@ class BaseCircuitBreakerStateProvider(ABC):
     async def _get(self, key: str) -> CircuitBreakerState | None: ...
 
     @abstractmethod
+    async def _set(self, key: str, state: CircuitBreakerState, fence: Fence | None) -> None:
+        """Replace the state, whatever it was.
+
+        With a fence that is not current, raise ``lease_lost(fence)`` and change nothing.
+        """
+
+    @abstractmethod
     async def _update(
         self,
         key: str,
@@ -64,8 +71,8 @@ class BaseCircuitBreakerStateProvider(ABC):
     ) -> None:
         """Replace the state by ``change(state)``, atomically; None leaves it as it is.
 
-        ``change`` may be called more than once. With a fence that is not in force, raise
-        ``refused(fence)`` and change nothing.
+        ``change`` may be called more than once. With a fence that is not current, raise
+        ``lease_lost(fence)`` and change nothing.
         """
 
     def _record_failure(
@@ -79,12 +86,12 @@ class BaseCircuitBreakerStateProvider(ABC):
             state = old or CircuitBreakerState()
             count = state.failure_count + 1
             opens = state.state == "half-open" or count >= max_failures
-            held = state.state == "open" and state.last_failure_time is None
+            forced_open = state.state == "open" and state.last_failure_time is None
             return msgspec.structs.replace(
                 state,
                 state="open" if opens else state.state,
                 failure_count=count,
-                last_failure_time=None if held else now,
+                last_failure_time=None if forced_open else now,
                 success_count=0,
             )
 

@@ -7,15 +7,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from .._tools.clock import Clock
+from .._tools.codec import encode
 from ..errors import ConfigurationError
 from ..events import Event
 from ..providers import LockHandle
-from ._clock import Clock
-from ._json import encode
 
 
 class Fence(NamedTuple):
-    """The grant that must still be in force for a write to be applied."""
+    """The grant that must still be current for a write to be applied."""
 
     stored_key: str
     token: int
@@ -25,10 +25,10 @@ class Fence(NamedTuple):
 class StoreContext(msgspec.Struct, kw_only=True):
     """What all providers of one open store share.
 
-    ``store_id`` tells this store from every other one, also from one of the same kind; it may be
-    known only once the store is connected. ``encode`` gives the JSON text of a value; a store whose
-    format carries less than JSON refuses the rest there. ``emit`` is set while a scope observes the
-    adapter.
+    ``store_id`` distinguishes this store from every other one, also from another of the same kind;
+    it may be known only once the store is connected. ``encode`` gives the JSON text of a value; a
+    store whose format carries less than JSON refuses the rest there. ``emit`` is set while a scope
+    observes the adapter.
     """
 
     clock: Clock
@@ -39,22 +39,21 @@ class StoreContext(msgspec.Struct, kw_only=True):
     emit: Callable[[Event], None] | None = None
 
     def fence(self, handle: LockHandle | None) -> Fence | None:
-        """The fence behind a handle.
+        """The fence that a handle stands for.
 
-        Raises `ConfigurationError` for a handle of an in-memory lock or of another store, whose
-        tokens say nothing about this one.
+        Raises `ConfigurationError` for the handle of an in-memory lock or of another store: its
+        token is not one of this store.
         """
         if handle is None:
             return None
         if handle.fencing_token is None:
             raise ConfigurationError(
-                f"the lock on {handle.key!r} lives in memory and cannot fence a write: "
+                f"the lock on {handle.key!r} is in memory and cannot fence a write: "
                 f"open the backend with locks='shared' to get one that can"
             )
-        stored_key: str | None = getattr(handle, "stored_key", None)
-        if stored_key is None or getattr(handle, "store_id", None) != self.store_id:
+        if handle.store_id != self.store_id:
             raise ConfigurationError(
                 f"the lock on {handle.key!r} belongs to another store and cannot fence a write "
-                f"to this one: take the lock from the adapter that does the write"
+                f"to this one: acquire the lock from the adapter that does the write"
             )
-        return Fence(stored_key, handle.fencing_token, handle.key)
+        return Fence(handle.stored_key, handle.fencing_token, handle.key)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Final, NamedTuple
 
+from .._tools.codec import DecodeError, decode
+from .._tools.duration import milliseconds
+from .._tools.key import check_key
 from ..errors import CorruptValue
 from ..providers import IdempotencyRecord, LockHandle, Milliseconds
 from ._context import Fence, StoreContext
-from ._duration import milliseconds
-from ._json import UndecodableText, decode
-from ._key import check_key
 
 
 class StoredResult(NamedTuple):
@@ -33,13 +33,13 @@ class BaseIdempotencyProvider(ABC):
     def __init__(self, context: StoreContext) -> None:
         self.context: Final = context
 
-    async def get(self, key: str) -> IdempotencyRecord | None:
+    async def get(self, key: str, *, type: Any = None) -> IdempotencyRecord | None:
         row = await self._get(self._stored(key), self.context.clock.wall_ms())
         if row is None:
             return None
         try:
-            value: Any = decode(row.text)
-        except UndecodableText as exc:
+            value = decode(row.text, type)
+        except DecodeError as exc:
             raise CorruptValue(key, str(exc)) from exc
         return IdempotencyRecord(
             value=value, expires_at=row.expires_at, fingerprint=row.fingerprint
@@ -76,9 +76,9 @@ class BaseIdempotencyProvider(ABC):
     async def _set(
         self, key: str, row: StoredResult, now: int, fence: Fence | None, ends_lease: bool
     ) -> None:
-        """Store the result, and in the same transaction end the fence's lease if so told.
+        """Store the result, and with ``ends_lease`` end the fence's lease in the same transaction.
 
-        With a fence that is not in force, raise ``refused(fence)`` and change nothing.
+        With a fence that is not current, raise ``lease_lost(fence)`` and change nothing.
         """
 
     @abstractmethod

@@ -1,49 +1,31 @@
 """Base class of lock providers that keep their leases in the store."""
 
 # pyright: reportPrivateUsage=false
-# A handle calls the primitives of its provider, which are for backends to fill in, not for users.
+# A handle calls the primitives of its provider; the underscore hides them from users.
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
+from .._tools.cancellation import finish_before_cancel
+from .._tools.duration import milliseconds
+from .._tools.key import MAX_KEY_LENGTH, MAX_LEASE_KEY_LENGTH, check_key
+from .._tools.notifier import KeyedNotifier
+from .._tools.polling import poll_interval_ms
+from .._tools.process import unique_name
 from ..errors import LeaseLost
 from ..providers import LockHolder, Milliseconds
-from ._cancellation import settle
 from ._context import Fence, StoreContext
-from ._duration import milliseconds
-from ._key import MAX_KEY_LENGTH, MAX_LEASE_KEY_LENGTH, check_key
 
-LockNamespace = Literal["lock", "lease"]
-
-
-_serial = itertools.count(1)
-_process = ""
-
-
-def _name_process() -> None:
-    """Name this process once: asking for its id costs as much as the rest of a lock in memory."""
-    global _process  # a fork gives the child another one
-    _process = f"{os.getpid()}-{os.urandom(4).hex()}"
-
-
-_name_process()
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing is forked
-    os.register_at_fork(after_in_child=_name_process)
-
-
-def new_owner() -> str:
-    """An owner name that nobody else has, and that says which process it comes from."""
-    return f"{_process}-{next(_serial)}"
+LockNamespace: TypeAlias = Literal["lock", "lease"]
+"""``lock`` holds the locks of users, ``lease`` those of goscope's features."""
 
 
 class StoredLockHandle:
-    """One grant of a lock in the store. ``stored_key`` and ``store_id`` make it a fence."""
+    """One grant of a lock in the store; its token fences writes to it."""
 
     __slots__ = (
         "_deadline",
@@ -64,7 +46,7 @@ class StoredLockHandle:
         self.owner: Final = owner
         self.fencing_token: Final = token
         self.stored_key: Final = provider.stored(key)
-        # Of the store that made the grant: the provider may be connected to another one later.
+        # The provider may be connected to another store later, the grant stays with this one.
         self.store_id: Final = provider.context.store_id
         self._provider = provider
         self._deadline = deadline
@@ -80,10 +62,14 @@ class StoredLockHandle:
         return self._lost or (not self._released and clock.steady_ms() >= self._deadline)
 
     async def release(self) -> None:
-        """Give the lock back. Runs to its end when the caller is cancelled."""
-        if not self._released:
-            await settle(self._provider._release(self.stored_key, self.fencing_token))
+        """Release the lock. Runs to the end when the caller is cancelled."""
+        if self._released:
+            return
+        try:
+            await finish_before_cancel(self._provider._release(self.stored_key, self.fencing_token))
             self._released = True
+        finally:
+            self._provider.notifier.notify(self.stored_key)
 
     async def extend(self, ttl: Milliseconds) -> bool:
         ttl_ms = milliseconds(ttl, "ttl")
@@ -91,7 +77,7 @@ class StoredLockHandle:
             return False
         asked = self._provider.context.clock.steady_ms()
         if await self._provider._extend(self.stored_key, self.fencing_token, ttl_ms):
-            # Counted from before the request: the store's own clock reading came later.
+            # From before the request: the store reads its clock later.
             self._deadline = asked + ttl_ms
             return True
         self._lost = True
@@ -109,7 +95,7 @@ class StoredLockHandle:
         ):
             self._lost = True
             return False
-        # The lease may have been extended under the owner's name.
+        # The lease may have been extended by the owner's name.
         self._deadline = asked + holder.expires_in_ms
         return True
 
@@ -117,17 +103,21 @@ class StoredLockHandle:
 class BaseLockProvider(ABC):
     """Locks as leases in the store: fill in the five primitives.
 
-    Each primitive is atomic, and takes the stored key, that is the prefix, ``lock:`` or
-    ``lease:``, and the key. Expiry is measured on ``context.clock``'s steady time, or on the
-    server's own clock.
+    ``notifier`` wakes the waiters of this process, by stored key; a backend notifies it when it
+    ends a grant in any other way than through these methods.
+
+    Each primitive is atomic. It takes the stored key, which is the prefix, ``lock:`` or
+    ``lease:``, and the key. A store measures expiry on the steady time of ``context.clock``, or on
+    the server's own clock.
     """
 
     def __init__(self, context: StoreContext, namespace: LockNamespace) -> None:
         self.context: Final = context
         self.namespace: Final = namespace
+        self.notifier: Final = KeyedNotifier()
 
     def stored(self, key: str) -> str:
-        """The key under which the store knows the lock. Raises as `check_key` does."""
+        """The key under which the store keeps the lock. Raises ``ValueError`` if it is invalid."""
         limit = MAX_LEASE_KEY_LENGTH if self.namespace == "lease" else MAX_KEY_LENGTH
         return f"{self.context.prefix}{self.namespace}:{check_key(key, limit=limit)}"
 
@@ -135,18 +125,18 @@ class BaseLockProvider(ABC):
         self, key: str, ttl: Milliseconds | None = None, owner: str | None = None
     ) -> StoredLockHandle | None:
         stored = self.stored(key)
-        owner = new_owner() if owner is None else check_key(owner, "owner")
+        owner = unique_name() if owner is None else check_key(owner, "owner")
         context = self.context
         ttl_ms = context.default_lock_ttl_ms if ttl is None else milliseconds(ttl, "ttl")
         asked = context.clock.steady_ms()
         granting = asyncio.ensure_future(self._grant(stored, owner, ttl_ms))
         try:
-            token = await settle(granting)
+            token = await finish_before_cancel(granting)
         except asyncio.CancelledError:
             if not granting.cancelled() and granting.exception() is None:
                 granted = granting.result()
                 if granted is not None:
-                    await settle(self._release(stored, granted))
+                    await finish_before_cancel(self._release(stored, granted))
             raise
         if token is None:
             return None
@@ -158,27 +148,52 @@ class BaseLockProvider(ABC):
         holder = await self._holder(stored)
         if holder is None or holder.owner != owner or holder.fencing_token is None:
             return False
-        # By token: whoever took the lock since the line above keeps it as it is.
+        # By token: a grant that was made since the line above is not extended.
         return await self._extend(stored, holder.fencing_token, ttl_ms)
 
     async def force_release(self, key: str) -> None:
-        await settle(self._remove(self.stored(key)))
+        stored = self.stored(key)
+        try:
+            await finish_before_cancel(self._remove(stored))
+        finally:
+            self.notifier.notify(stored)
 
     async def holder(self, key: str) -> LockHolder | None:
         holder = await self._holder(self.stored(key))
         return None if holder is None or holder.expires_in_ms <= 0 else holder
 
+    async def wait_released(self, key: str, timeout: Milliseconds | None = None) -> bool:
+        """Return True when the lock may be free, False after ``timeout``.
+
+        A release through this provider is noticed at once, one elsewhere by polling, and the
+        expiry of the lease at its time. A backend overrides this where it knows more.
+        """
+        stored, clock = self.stored(key), self.context.clock
+        started = clock.steady_ms()
+        deadline = None if timeout is None else started + milliseconds(timeout, "timeout")
+        while True:
+            holder = await self._holder(stored)
+            if holder is None or holder.expires_in_ms <= 0:
+                return True
+            now = clock.steady_ms()
+            pause_ms = min(poll_interval_ms(now - started), holder.expires_in_ms)
+            if deadline is not None:
+                if deadline <= now:
+                    return False
+                pause_ms = min(pause_ms, deadline - now)
+            await self.notifier.wait(stored, pause_ms / 1000, clock)
+
     @abstractmethod
     def _grant(self, key: str, owner: str, ttl_ms: int) -> Awaitable[int | None]:
-        """Take the lock if nobody holds it; the new token, greater than every earlier one.
+        """Grant the lock if it is free; the new token, greater than every earlier one.
 
-        Whether it was granted must be known even when the awaiting task is cancelled: it is
-        awaited to the end, and released if the caller was cancelled.
+        `acquire` awaits this to the end also when its caller is cancelled, and then releases the
+        lock if it was granted.
         """
 
     @abstractmethod
     def _extend(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
-        """Let the grant run for ``ttl_ms`` from now; False when it expired or is not in force."""
+        """Let the grant run for ``ttl_ms`` from now; False when it expired or is not current."""
 
     @abstractmethod
     def _release(self, key: str, token: int) -> Awaitable[None]:
@@ -186,15 +201,15 @@ class BaseLockProvider(ABC):
 
     @abstractmethod
     def _remove(self, key: str) -> Awaitable[None]:
-        """End whatever grant there is."""
+        """End the current grant, whatever its token."""
 
     @abstractmethod
     def _holder(self, key: str) -> Awaitable[LockHolder | None]:
         """The grant as stored, also when it has expired."""
 
 
-def refused(fence: Fence) -> LeaseLost:
-    """The error for a write whose fence is no longer in force."""
+def lease_lost(fence: Fence) -> LeaseLost:
+    """The error for a write whose fence is not current any more."""
     return LeaseLost(
-        fence.key, f"its token {fence.token} is no longer in force, and the write was not applied"
+        fence.key, f"its token {fence.token} is no longer current, and the write was not applied"
     )

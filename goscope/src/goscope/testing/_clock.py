@@ -6,7 +6,7 @@ import asyncio
 import math
 from datetime import timedelta
 
-from ..backend import strict_milliseconds
+from .._tools.duration import strict_milliseconds
 
 _TURNS = 20
 """Turns of the event loop a woken task gets to act and to fall asleep again.

@@ -1,4 +1,4 @@
-"""Cache entries. Tags and stale deadlines, which go-go-scope lacks, are side rows."""
+"""Cache entries. Tags and stale deadlines, which go-go-scope lacks, are companion rows."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from goscope.backend import (
     literal_prefix,
 )
 
-from .._database import Database, Row
-from .._row_statement import RowStatement, RowWrite
-from ..schema import digest, from_seconds, rows_of, seconds, upper_bound
-from .lock import check_fence
+from .._engine.multi_row_insert import RowStatement, RowWrite
+from .._engine.protocol import Database, Row
+from ..columns import digest, equivalent_rows, from_seconds, prefix_successor, seconds
+from .fence import check_fence
 
 CHUNK: Final = 100
 """How many entries one write removes: a few milliseconds of the write lock."""
@@ -33,7 +33,7 @@ _GET_MANY: Final = f"""
 """
 _READ: Final = """
     SELECT c.value, c.expires_at, s.digest, s.stale_until, s.tags
-    FROM go_goscope_cache AS c LEFT JOIN go_goscope_cache_side AS s ON s.key = c.key
+    FROM go_goscope_cache AS c LEFT JOIN go_goscope_cache_companion AS s ON s.key = c.key
     WHERE c.key = ?
 """
 _REPLACE: Final = """
@@ -42,24 +42,24 @@ _REPLACE: Final = """
 """
 _INSERT: Final = "INSERT INTO go_goscope_cache (key, value, expires_at, created_at)"
 _WRITE: Final = f"{_INSERT} VALUES (?, ?, ?, ?) {_REPLACE}"
-_WRITE_IF_ALONE: Final = RowStatement(
+_WRITE_WITHOUT_COMPANION: Final = RowStatement(
     f"""
     {_INSERT} SELECT * FROM (VALUES {{rows}})
-    WHERE NOT EXISTS (SELECT 1 FROM go_goscope_cache_side WHERE key = column1) {_REPLACE}
+    WHERE NOT EXISTS (SELECT 1 FROM go_goscope_cache_companion WHERE key = column1) {_REPLACE}
     """,
     columns=4,
 )
-"""Leaves those out whose entry has a side row. Most have none: one statement tells, where two would
-take twice the time."""
+"""Skips the entries that have a companion row. Most have none, and one statement takes half the
+time of two."""
 _DELETE: Final = "DELETE FROM go_goscope_cache WHERE key = ? RETURNING expires_at"
 _DELETE_EXPIRED: Final = """
     DELETE FROM go_goscope_cache AS c
     WHERE c.key IN (SELECT value FROM json_each(?)) AND c.expires_at <= ? AND NOT EXISTS (
-        SELECT 1 FROM go_goscope_cache_side AS s WHERE s.key = c.key AND s.stale_until > ?
+        SELECT 1 FROM go_goscope_cache_companion AS s WHERE s.key = c.key AND s.stale_until > ?
     )
 """
-_LEFT_ALONE: Final = """
-    SELECT s.key FROM go_goscope_cache_side AS s
+_ORPHANED: Final = """
+    SELECT s.key FROM go_goscope_cache_companion AS s
     WHERE s.key IN (SELECT value FROM json_each(?))
         AND NOT EXISTS (SELECT 1 FROM go_goscope_cache WHERE key = s.key)
 """
@@ -74,17 +74,17 @@ _PAGE_THAT_MATCHES: Final = f"""
 _COUNT: Final = f"SELECT count(*) FROM go_goscope_cache WHERE key >= ? AND key < ? AND {_LIVE}"
 _TAGGED: Final = "SELECT key FROM go_goscope_cache_tags WHERE tag = ? ORDER BY key"
 
-_WRITE_SIDE: Final = """
-    INSERT INTO go_goscope_cache_side (key, digest, stale_until, tags) VALUES (?, ?, ?, ?)
+_WRITE_COMPANION: Final = """
+    INSERT INTO go_goscope_cache_companion (key, digest, stale_until, tags) VALUES (?, ?, ?, ?)
 """
-_READ_TAGS: Final = "SELECT tags FROM go_goscope_cache_side WHERE key = ?"
-_DROP_SIDE: Final = "DELETE FROM go_goscope_cache_side WHERE key = ?"
+_READ_TAGS: Final = "SELECT tags FROM go_goscope_cache_companion WHERE key = ?"
+_DELETE_COMPANION: Final = "DELETE FROM go_goscope_cache_companion WHERE key = ?"
 _WRITE_TAG: Final = "INSERT OR IGNORE INTO go_goscope_cache_tags (tag, key) VALUES (?, ?)"
 _DROP_TAG: Final = "DELETE FROM go_goscope_cache_tags WHERE tag = ? AND key = ?"
 
 EXPIRED_PAGE: Final = """
     SELECT c.key, c.expires_at, c.rowid, s.stale_until
-    FROM go_goscope_cache AS c LEFT JOIN go_goscope_cache_side AS s ON s.key = c.key
+    FROM go_goscope_cache AS c LEFT JOIN go_goscope_cache_companion AS s ON s.key = c.key
     WHERE (c.expires_at, c.rowid) > (?, ?) AND c.expires_at <= ?
     ORDER BY c.expires_at, c.rowid LIMIT ?
 """
@@ -113,11 +113,13 @@ class SQLiteCacheProvider(BaseCacheProvider):
 
     async def _set(self, entries: Mapping[str, StoredEntry], fence: Fence | None) -> None:
         now = self.context.clock.wall_ms()
-        rows = sum(rows_of(entry.text) for entry in entries.values())
+        rows = sum(equivalent_rows(entry.text) for entry in entries.values())
         if fence is None and len(entries) == 1:
             [(key, entry)] = entries.items()
             if _is_plain(entry) and await self._database.submit(
-                RowWrite(_WRITE_IF_ALONE, _row(key, entry, now)), rows=rows, one_statement=True
+                RowWrite(_WRITE_WITHOUT_COMPANION, _row(key, entry, now)),
+                rows=rows,
+                one_statement=True,
             ):
                 return
 
@@ -164,7 +166,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
     async def _page(self, pattern: str, after: str, limit: int, now: int) -> list[str]:
         start = literal_prefix(pattern)
         lowest = max(start, f"{after}\0")  # the least text above: one bound, so one range scan
-        bounds = (lowest, upper_bound(start), seconds(now))
+        bounds = (lowest, prefix_successor(start), seconds(now))
         if pattern == f"{start}*":  # all there is between the bounds: matching would cost the most
             rows = await self._database.read_all(_PAGE, (*bounds, limit))
         else:
@@ -176,7 +178,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
     async def _tagged(self, tag: str) -> list[str]:
         return [row[0] for row in await self._database.read_all(_TAGGED, (tag,))]
 
-    async def _delete_tag(self, tag: str, now: int) -> int:
+    async def _delete_by_tag(self, tag: str, now: int) -> int:
         deleted = 0
         for chunk in _chunks(await self._tagged(tag), CHUNK):
             deleted += await self._database.submit(
@@ -185,7 +187,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
         return deleted
 
     async def _count(self, namespace: str, now: int) -> int:
-        parameters = (namespace, upper_bound(namespace), seconds(now))
+        parameters = (namespace, prefix_successor(namespace), seconds(now))
         rows = await self._database.read_all(_COUNT, parameters)
         count: int = rows[0][0]
         return count
@@ -230,16 +232,16 @@ def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int
     # All at once: each statement more gives the interpreter away and has to get it back.
     wanted = json.dumps(list(keys))
     removed = connection.execute(_DELETE_EXPIRED, (wanted, seconds(now), now)).rowcount
-    for (key,) in connection.execute(_LEFT_ALONE, (wanted,)).fetchall():
-        drop_side(connection, key)
+    for (key,) in connection.execute(_ORPHANED, (wanted,)).fetchall():
+        delete_companion(connection, key)
     return removed
 
 
-def drop_side(connection: sqlite3.Connection, key: str) -> None:
+def delete_companion(connection: sqlite3.Connection, key: str) -> None:
     """Remove what is known about the entry beyond its row, as part of a write."""
     # Looked up first, since most entries have none and a DELETE costs twice as much.
     for (tags,) in connection.execute(_READ_TAGS, (key,)).fetchall():
-        connection.execute(_DROP_SIDE, (key,))
+        connection.execute(_DELETE_COMPANION, (key,))
         connection.executemany(_DROP_TAG, [(tag, key) for tag in json.loads(tags)])
 
 
@@ -263,7 +265,7 @@ def _write_all(
 ) -> None:
     if all(map(_is_plain, entries.values())):
         rows = [_row(key, entry, now) for key, entry in entries.items()]
-        if _WRITE_IF_ALONE.write(connection, rows) == len(rows):
+        if _WRITE_WITHOUT_COMPANION.write(connection, rows) == len(rows):
             return
     for key, entry in entries.items():
         _write(connection, key, entry, now)
@@ -271,19 +273,19 @@ def _write_all(
 
 def _write(connection: sqlite3.Connection, key: str, entry: StoredEntry, now: int) -> None:
     row = _row(key, entry, now)
-    if not _WRITE_IF_ALONE.write(connection, [row]):
+    if not _WRITE_WITHOUT_COMPANION.write(connection, [row]):
         connection.execute(_WRITE, row)
-        drop_side(connection, key)
+        delete_companion(connection, key)
     if not _is_plain(entry):
         tags = json.dumps(entry.tags)
-        connection.execute(_WRITE_SIDE, (key, digest(entry.text), entry.stale_until, tags))
+        connection.execute(_WRITE_COMPANION, (key, digest(entry.text), entry.stale_until, tags))
         connection.executemany(_WRITE_TAG, [(tag, key) for tag in entry.tags])
 
 
 def _delete(connection: sqlite3.Connection, key: str, now: int) -> bool:
     """Remove the entry; whether it was live."""
     rows = connection.execute(_DELETE, (key,)).fetchall()
-    drop_side(connection, key)
+    delete_companion(connection, key)
     return bool(rows) and (rows[0][0] is None or rows[0][0] > seconds(now))
 
 

@@ -9,9 +9,9 @@ from typing import Final
 from goscope.backend import BaseCheckpointProvider, Fence, StoreContext, StoredCheckpoint
 from goscope.errors import CheckpointConflict
 
-from .._database import Database, Row
-from ..schema import rows_of
-from .lock import check_fence
+from .._engine.protocol import Database, Row
+from ..columns import equivalent_rows
+from .fence import check_fence
 
 MANY: Final = 100
 """How many rows a task may well have when all of them are removed."""
@@ -65,7 +65,7 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
             if not append(connection):
                 self._replace(connection, row)
 
-        submit, rows = self._database.submit, rows_of(row.text)
+        submit, rows = self._database.submit, equivalent_rows(row.text)
         if fence is not None or not await submit(append, rows=rows, one_statement=True):
             await submit(save, rows=rows)
 

@@ -1,4 +1,4 @@
-"""Circuit states. The count of successful probes, which go-go-scope lacks, is a side row."""
+"""Circuit states. The count of successful probes, which go-go-scope lacks, is a companion row."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Final
 from goscope.backend import BaseCircuitBreakerStateProvider, Fence, StoreContext
 from goscope.providers import CircuitBreakerState
 
-from .._database import Database, Row
-from .lock import check_fence
+from .._engine.protocol import Database, Row
+from .fence import check_fence
 
-# What a side row describes: a failure or another writer changes it, and the row no longer counts.
+# What a companion row describes. A failure or another writer changes it and so voids the row.
 _DESCRIBED: Final = "c.state || ':' || c.failure_count || ':' || c.updated_at"
 _READ: Final = f"""
     SELECT c.state, c.failure_count, c.last_failure_time, c.last_success_time, s.success_count
     FROM go_goscope_circuit AS c
-    LEFT JOIN go_goscope_circuit_side AS s ON s.key = c.key AND s.describes = {_DESCRIBED}
+    LEFT JOIN go_goscope_circuit_companion AS s ON s.key = c.key AND s.describes = {_DESCRIBED}
     WHERE c.key = ?
 """
 _WRITE: Final = """
@@ -25,11 +25,11 @@ _WRITE: Final = """
         (key, state, failure_count, last_failure_time, last_success_time, updated_at)
     VALUES (?, ?, ?, ?, ?, ?)
 """
-_WRITE_SIDE: Final = f"""
-    INSERT OR REPLACE INTO go_goscope_circuit_side (key, describes, success_count)
+_WRITE_COMPANION: Final = f"""
+    INSERT OR REPLACE INTO go_goscope_circuit_companion (key, describes, success_count)
     SELECT c.key, {_DESCRIBED}, ? FROM go_goscope_circuit AS c WHERE c.key = ?
 """
-_DROP_SIDE: Final = "DELETE FROM go_goscope_circuit_side WHERE key = ?"
+_DELETE_COMPANION: Final = "DELETE FROM go_goscope_circuit_companion WHERE key = ?"
 _RECORD_FAILURE: Final = """
     INSERT INTO go_goscope_circuit AS c
         (key, state, failure_count, last_failure_time, last_success_time, updated_at)
@@ -54,6 +54,15 @@ class SQLiteCircuitBreakerStateProvider(BaseCircuitBreakerStateProvider):
     async def _get(self, key: str) -> CircuitBreakerState | None:
         row = await self._database.read_one(_READ, (key,))
         return None if row is None else _decode(row)
+
+    async def _set(self, key: str, state: CircuitBreakerState, fence: Fence | None) -> None:
+        now = self.context.clock.wall_ms()
+
+        def store(connection: sqlite3.Connection) -> None:
+            check_fence(connection, fence)
+            _write(connection, key, state, now)
+
+        await self._database.submit(store)
 
     async def _update(
         self,
@@ -100,11 +109,11 @@ def _write(connection: sqlite3.Connection, key: str, state: CircuitBreakerState,
     times = (state.last_failure_time, state.last_success_time, now)
     connection.execute(_WRITE, (key, state.state, state.failure_count, *times))
     if state.success_count:
-        connection.execute(_WRITE_SIDE, (state.success_count, key))
+        connection.execute(_WRITE_COMPANION, (state.success_count, key))
     else:
-        drop_side(connection, key)
+        delete_companion(connection, key)
 
 
-def drop_side(connection: sqlite3.Connection, key: str) -> None:
+def delete_companion(connection: sqlite3.Connection, key: str) -> None:
     """Forget the count of successful probes, as part of a write."""
-    connection.execute(_DROP_SIDE, (key,))
+    connection.execute(_DELETE_COMPANION, (key,))

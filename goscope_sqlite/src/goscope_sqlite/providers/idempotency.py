@@ -1,4 +1,4 @@
-"""Results of idempotent calls. Fingerprints, which go-go-scope lacks, are side rows."""
+"""Results of idempotent calls. Fingerprints, which go-go-scope lacks, are companion rows."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from goscope.backend import BaseIdempotencyProvider, Fence, StoreContext, StoredResult, Waiters
+from goscope.backend import (
+    BaseIdempotencyProvider,
+    Fence,
+    KeyedNotifier,
+    StoreContext,
+    StoredResult,
+)
 
-from .._database import Database
-from ..schema import digest, from_seconds, rows_of, seconds
-from .lock import check_fence, end_lease
+from .._engine.protocol import Database
+from ..columns import digest, equivalent_rows, from_seconds, seconds
+from .fence import check_fence, end_lease
 
 _READ: Final = """
     SELECT i.value, i.expires_at, s.digest, s.fingerprint
-    FROM go_goscope_idempotency AS i LEFT JOIN go_goscope_idempotency_side AS s ON s.key = i.key
+    FROM go_goscope_idempotency AS i
+    LEFT JOIN go_goscope_idempotency_companion AS s ON s.key = i.key
     WHERE i.key = ? AND (i.expires_at IS NULL OR i.expires_at > ?)
 """
 _WRITE: Final = """
@@ -23,22 +30,25 @@ _WRITE: Final = """
     ON CONFLICT (key) DO UPDATE SET
         value = excluded.value, expires_at = excluded.expires_at, updated_at = excluded.updated_at
 """
-_WRITE_SIDE: Final = """
-    INSERT OR REPLACE INTO go_goscope_idempotency_side (key, digest, fingerprint) VALUES (?, ?, ?)
+_WRITE_COMPANION: Final = """
+    INSERT OR REPLACE INTO go_goscope_idempotency_companion (key, digest, fingerprint)
+    VALUES (?, ?, ?)
 """
 _EXPIRED: Final = "SELECT key FROM go_goscope_idempotency WHERE expires_at <= ? LIMIT ?"
 _DELETE: Final = "DELETE FROM go_goscope_idempotency WHERE key = ? RETURNING expires_at"
 _DELETE_EXPIRED: Final = "DELETE FROM go_goscope_idempotency WHERE key = ? AND expires_at <= ?"
-_DROP_SIDE: Final = "DELETE FROM go_goscope_idempotency_side WHERE key = ?"
+_DELETE_COMPANION: Final = "DELETE FROM go_goscope_idempotency_companion WHERE key = ?"
 
 
 class SQLiteIdempotencyProvider(BaseIdempotencyProvider):
-    """Results, one row each. ``lease_waiters`` are told when storing a result ends a lease."""
+    """Results, one row each. A completion notifies the waiters of the lease it ends."""
 
-    def __init__(self, context: StoreContext, database: Database, lease_waiters: Waiters) -> None:
+    def __init__(
+        self, context: StoreContext, database: Database, lease_notifier: KeyedNotifier
+    ) -> None:
         super().__init__(context)
         self._database = database
-        self._lease_waiters = lease_waiters
+        self._lease_notifier = lease_notifier
 
     async def _get(self, key: str, now: int) -> StoredResult | None:
         row = await self._database.read_one(_READ, (key, seconds(now)))
@@ -58,20 +68,20 @@ class SQLiteIdempotencyProvider(BaseIdempotencyProvider):
             check_fence(connection, fence)
             connection.execute(_WRITE, (key, row.text, expires_at, now // 1000, now // 1000))
             if row.fingerprint is None:
-                drop_side(connection, key)
+                delete_companion(connection, key)
             else:
-                connection.execute(_WRITE_SIDE, (key, digest(row.text), row.fingerprint))
+                connection.execute(_WRITE_COMPANION, (key, digest(row.text), row.fingerprint))
             if fence is not None and ends_lease:
                 end_lease(connection, fence.stored_key, fence.token)
 
-        await self._database.submit(store, rows=rows_of(row.text))
+        await self._database.submit(store, rows=equivalent_rows(row.text))
         if fence is not None and ends_lease:
-            self._lease_waiters.notify(fence.stored_key)
+            self._lease_notifier.notify(fence.stored_key)
 
     async def _delete(self, key: str, now: int) -> bool:
         def delete(connection: sqlite3.Connection) -> bool:
             rows = connection.execute(_DELETE, (key,)).fetchall()
-            drop_side(connection, key)
+            delete_companion(connection, key)
             return bool(rows) and (rows[0][0] is None or rows[0][0] > seconds(now))
 
         return await self._database.submit(delete)
@@ -86,11 +96,11 @@ def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int
     removed = 0
     for key in keys:
         if connection.execute(_DELETE_EXPIRED, (key, seconds(now))).rowcount:
-            drop_side(connection, key)
+            delete_companion(connection, key)
             removed += 1
     return removed
 
 
-def drop_side(connection: sqlite3.Connection, key: str) -> None:
+def delete_companion(connection: sqlite3.Connection, key: str) -> None:
     """Forget the fingerprint, as part of a write."""
-    connection.execute(_DROP_SIDE, (key,))
+    connection.execute(_DELETE_COMPANION, (key,))

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from functools import partial
 from typing import Final, NamedTuple
 
 from goscope.backend import (
     BaseLockProvider,
     Clock,
-    Fence,
     LockNamespace,
     ProcessIdentity,
     StoreContext,
-    Waiters,
     milliseconds,
-    refused,
+    poll_interval_ms,
     this_process,
 )
 from goscope.providers import LockHolder, Milliseconds
 
-from .._database import Database, Row
-from ..schema import upper_bound
-from .line import FIRST, Line
+from .._engine.protocol import Database, Row
+from ..columns import prefix_successor
+from .fence import end_lease
+from .lock_queue import FIRST, Line
 
-POLL_SHORTEST: Final = 2
-POLL_LONGEST: Final = 50
-"""Milliseconds between two polls for a held lock."""
-
-LOOK: Final = 250
-"""Milliseconds after which a poll looks at everything, though no other process has committed."""
+FULL_CHECK_INTERVAL_MS: Final = 250
+"""How often a poll reads the lease although no other process has committed: its holder may have
+died."""
 
 _COLUMNS: Final = (
     "owner, token, expires_at, boot_id, host, pid, pid_namespace, started, acquired_at"
@@ -62,9 +58,7 @@ _EXTEND: Final = """
     UPDATE go_goscope_locks SET expires_at = ?
     WHERE key = ? AND token = ? AND expires_at > ? AND boot_id = ?
 """
-_RELEASE: Final = "DELETE FROM go_goscope_locks WHERE key = ? AND token = ?"
 _REMOVE: Final = "DELETE FROM go_goscope_locks WHERE key = ?"
-_IN_FORCE: Final = "SELECT 1 FROM go_goscope_locks WHERE key = ? AND token = ?"
 _ABANDONED: Final = "(boot_id = ? AND expires_at <= ? OR boot_id <> ? AND acquired_at <= ?)"
 _READ_ABANDONED: Final = f"SELECT key FROM go_goscope_locks WHERE {_ABANDONED} LIMIT ?"
 _REMOVE_ABANDONED: Final = f"DELETE FROM go_goscope_locks WHERE key = ? AND {_ABANDONED}"
@@ -125,39 +119,16 @@ def _first_and_lease(row: Row) -> tuple[str | None, Lease | None]:
     return first, None if columns[0] is None else Lease._make(columns)
 
 
-def _pause(waited: int) -> float:
-    """Milliseconds to the next poll: up to 3 in a wait of 100 ms, which leaves 2 for the grant.
-
-    A longer wait polls less and less, to cost little. For who is next in the line it counts from
-    when he became it: nobody else may take the lock while he does not look.
-    """
-    return min(max(POLL_SHORTEST, waited * 0.03, waited * 0.1 - 7), POLL_LONGEST)
-
-
-def check_fence(connection: sqlite3.Connection, fence: Fence | None) -> None:
-    """Raise `LeaseLost` unless the fence's grant is in force: the first thing a write does."""
-    if fence is not None:
-        found = connection.execute(_IN_FORCE, (fence.stored_key, fence.token)).fetchall()
-        if not found:
-            raise refused(fence)
-
-
-def end_lease(connection: sqlite3.Connection, key: str, token: int) -> None:
-    """End the grant with this token and no other, as part of a write."""
-    connection.execute(_RELEASE, (key, token))
-
-
 def remove(connection: sqlite3.Connection, key: str) -> None:
     """End whatever grant there is, as part of a write."""
     connection.execute(_REMOVE, (key,))
 
 
 class SQLiteLockProvider(BaseLockProvider):
-    """Locks in the file. ``waiters`` are those of this process, by stored key."""
+    """Locks in the file."""
 
     def __init__(self, context: StoreContext, database: Database, namespace: LockNamespace) -> None:
         super().__init__(context, namespace)
-        self.waiters: Final = Waiters()
         self._database = database
         self._line = Line(context, database)
 
@@ -206,9 +177,10 @@ class SQLiteLockProvider(BaseLockProvider):
             if end is not None and end <= now:
                 return False
             next_since = (next_since or now) if look.is_next else None
-            pause = _pause(waited if next_since is None else now - next_since)
+            # From when it became the head: nobody else may take the lock while it does not look.
+            pause = poll_interval_ms(waited if next_since is None else now - next_since)
             until = look.until if end is None else min(look.until, end)
-            notified = await self.waiters.wait(key, min(pause, until - now) / 1000, clock)
+            notified = await self.notifier.wait(key, min(pause, until - now) / 1000, clock)
 
     async def _look(self, key: str, version: int | None) -> _Look:
         """Read the lease and whose turn it is; see whether the holder's process is there."""
@@ -219,13 +191,15 @@ class SQLiteLockProvider(BaseLockProvider):
         clock = self.context.clock
         is_free = is_next and (lease is None or lease.is_free(clock))
         left = 0 if lease is None else lease.left_ms(clock)
-        until = clock.steady_ms() + (min(left, LOOK) if left > 0 else LOOK)
+        until = clock.steady_ms() + (
+            min(left, FULL_CHECK_INTERVAL_MS) if left > 0 else FULL_CHECK_INTERVAL_MS
+        )
         return _Look(version, until, is_next, is_free)
 
     async def held(self) -> AsyncIterator[tuple[str, LockHolder]]:
         """Every grant of this prefix and namespace that was not released, by stored key."""
         start = f"{self.context.prefix}{self.namespace}:"
-        for row in await self._database.read_all(_READ_RANGE, (start, upper_bound(start))):
+        for row in await self._database.read_all(_READ_RANGE, (start, prefix_successor(start))):
             yield row[0], Lease._make(row[1:]).holder(self.context.clock)
 
     # --- primitives --------------------------------------------------------------------------
@@ -273,16 +247,12 @@ class SQLiteLockProvider(BaseLockProvider):
         return self._database.submit(extend, one_statement=True)
 
     def _release(self, key: str, token: int) -> Awaitable[None]:
-        return self._end(key, lambda connection: end_lease(connection, key, token))
+        return self._database.submit(
+            lambda connection: end_lease(connection, key, token), one_statement=True
+        )
 
     def _remove(self, key: str) -> Awaitable[None]:
-        return self._end(key, lambda connection: remove(connection, key))
-
-    def _end(self, key: str, work: Callable[[sqlite3.Connection], None]) -> Awaitable[None]:
-        # A callback, not a coroutine around it: the future itself knows how to be cancelled.
-        ending = self._database.submit(work, one_statement=True)
-        ending.add_done_callback(lambda _: self.waiters.notify(key))
-        return ending
+        return self._database.submit(lambda connection: remove(connection, key), one_statement=True)
 
     async def _holder(self, key: str) -> LockHolder | None:
         lease = await self._read(key)

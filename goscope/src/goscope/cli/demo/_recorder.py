@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from ... import Cache
-from ...events import CheckpointResumed, CircuitRejected, Event
+from ...events import CircuitRejected, Event, TaskResumed
 from ._store import SPARED, TTL, Resumption, resumption_key
 
 
@@ -19,14 +19,14 @@ class Recorder:
 
     def __call__(self, event: Event) -> None:
         """Take an event, if the ledger asks for it."""
-        if isinstance(event, (CircuitRejected, CheckpointResumed)):
+        if isinstance(event, (CircuitRejected, TaskResumed)):
             self._events.put_nowait(event)
 
     async def write(self, cache: Cache) -> None:
         """Bring events into the store until cancelled."""
         while True:
             event = await self._events.get()
-            if isinstance(event, CheckpointResumed):
+            if isinstance(event, TaskResumed):
                 shard = int(event.key.rpartition(":")[2])
                 resumption = Resumption(shard, self._worker, event.sequence)
                 await cache.set(resumption_key(shard, self._worker), resumption, TTL)

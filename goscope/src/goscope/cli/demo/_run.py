@@ -109,7 +109,7 @@ class _Conductor:
     async def _alone(self, gs: Scope, store: Store) -> _ledger.Facts:
         """Conduct as a task of the store: two conductors would start twice the workers."""
         try:
-            return await gs.run(CONDUCTOR, lambda _: self._conduct(gs, store), wait=0)
+            return await gs.tasks.run(CONDUCTOR, lambda _: self._conduct(gs, store), wait=0)
         except TaskAlreadyRunning as exc:
             pid = "unknown" if exc.holder is None else exc.holder.pid
             raise ConfigurationError(

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ... import CircuitOpen, OperationInProgress, Scope, Task, TaskAlreadyRunning
+from ... import CircuitOpen, OperationInProgress, Scope, TaskAlreadyRunning, TaskContext
 from . import _records
 from ._child import Job, run_child
 from ._client import Place, ServiceClient, ServiceFailed
@@ -58,17 +58,21 @@ class Importer:
 
         async def import_once() -> int:
             task = task_id(shard.number)
-            return await self._gs.run(
-                task, lambda task: self._import(shard, task), state=Position, keep=2, wait=0
+            return await self._gs.tasks.run(
+                task,
+                lambda task: self._import(shard, task),
+                type=Position,
+                max_checkpoints=2,
+                wait=0,
             )
 
         try:
-            await self._gs.once(shard_key(shard.number), import_once, ttl=TTL, wait=0)
+            await self._gs.idempotency.run(shard_key(shard.number), import_once, ttl=TTL, wait=0)
         except (OperationInProgress, TaskAlreadyRunning):
             return False
         return True
 
-    async def _import(self, shard: Shard, task: Task[Position]) -> int:
+    async def _import(self, shard: Shard, task: TaskContext[Position]) -> int:
         """Import what is left of a shard, batch by batch, each with its checkpoint."""
         begin = 0 if task.checkpoint.data is None else task.checkpoint.data.done
         for first in range(begin, shard.size, self._batch):
@@ -91,7 +95,7 @@ class Importer:
             charged = await self._service.charge(record)
             return Imported(record.name, place, charged.receipt)
 
-        await self._gs.once(charge_key(record.icao), charge, ttl=TTL)
+        await self._gs.idempotency.run(charge_key(record.icao), charge, ttl=TTL)
 
     async def _ask(self, record: Record) -> Place:
         """Ask the service through the circuit, as often as it takes."""

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import pytest
 
-from ...backend import Clock, strict_milliseconds
+from ..._tools.duration import strict_milliseconds
+from ...backend import Clock
 from ...providers import (
     CacheProvider,
     Capability,

@@ -32,7 +32,7 @@ async def _extend(adapter: PersistenceAdapter, number: int) -> None:
 
 async def _write_fenced(adapter: PersistenceAdapter, number: int) -> None:
     fence = await granted(locks_of(adapter), f"fence{number}")
-    await cache_of(adapter).set("fenced", number, "1h", tags=["tag"], stale="1h", fence=fence)
+    await cache_of(adapter).set("fenced", number, "1h", tags=["tag"], stale_for="1h", fence=fence)
 
 
 async def _complete(adapter: PersistenceAdapter, number: int) -> None:
@@ -71,7 +71,7 @@ _OPERATIONS: Final[
         "cache.touch": lambda it, _: cache_of(it).touch("key", "1h"),
         "cache.delete": lambda it, _: cache_of(it).delete("key"),
         "cache.delete_many": lambda it, number: cache_of(it).delete_many(list(_many(number))),
-        "cache.delete_tag": lambda it, _: cache_of(it).delete_tag("tag"),
+        "cache.delete_by_tag": lambda it, _: cache_of(it).delete_by_tag("tag"),
         "cache.scan": _scan,
         "cache.clear": lambda it, _: cache_of(it).clear("key*"),
         "cache.stats": lambda it, _: cache_of(it).stats(),

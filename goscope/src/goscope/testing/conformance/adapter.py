@@ -99,7 +99,7 @@ class AdapterConformance(Conformance, abstract=True):
     async def test_adapter_wakeups_need_a_way_to_wait(self, tmp_path: Path) -> None:
         """Who promises wake-ups has ``wait_released``."""
         async with self.open_adapter(tmp_path) as adapter:
-            wakeups = Capability.WAKEUPS in adapter.capabilities
+            wakeups = Capability.NOTIFICATIONS in adapter.capabilities
             assert not wakeups or isinstance(adapter.lease, SupportsWait)
 
     @pytest.mark.parametrize("ability", ABILITIES, ids=[it.attribute for it in ABILITIES])

@@ -32,7 +32,7 @@ METHODS_WITH_KEYS: Final[dict[str, Callable[[Cache, Any], Awaitable[object]]]] =
     "get_many": lambda cache, key: cache.get_many(["fine", key]),
     "set_many": lambda cache, key: cache.set_many({"fine": 1, key: 1}),
     "delete_many": lambda cache, key: cache.delete_many(["fine", key]),
-    "delete_tag": lambda cache, key: cache.delete_tag(key),
+    "delete_by_tag": lambda cache, key: cache.delete_by_tag(key),
     "set(tags=)": lambda cache, key: cache.set("fine", 1, tags=["fine", key]),
 }
 
@@ -41,7 +41,7 @@ METHODS_WITH_TTLS: Final[dict[str, Callable[[Cache, Any], Awaitable[object]]]] =
     "add": lambda cache, ttl: cache.add("new", 1, ttl),
     "increment": lambda cache, ttl: cache.increment("new", 1, ttl),
     "set_many": lambda cache, ttl: cache.set_many({"new": 1}, ttl),
-    "set(stale=)": lambda cache, ttl: cache.set("new", 1, "1s", stale=ttl),
+    "set(stale_for=)": lambda cache, ttl: cache.set("new", 1, "1s", stale_for=ttl),
 }
 
 WRITES: Final[dict[str, Callable[[Cache, Any], Awaitable[object]]]] = {
@@ -236,7 +236,7 @@ class CacheConformance(Conformance, abstract=True):
             assert await cache.get_many(["key"]) == {}
             assert await cache.get_entry("key") is None
             assert not await cache.touch("key", "1h"), "touch() revived an expired entry"
-            assert await cache.delete_tag("tag") == 0, "delete_tag() counted an expired entry"
+            assert await cache.delete_by_tag("tag") == 0, "delete_by_tag() counted an expired entry"
             assert not await cache.delete("key"), "delete() counted an expired entry"
 
     async def test_cache_a_ttl_under_a_second_is_honoured(self, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ class CacheConformance(Conformance, abstract=True):
         """A set without ttl takes away the expiry of the set before."""
         async with self.open_adapter(tmp_path) as adapter:
             cache = cache_of(adapter)
-            await cache.set("key", 1, "500ms", stale="1h")
+            await cache.set("key", 1, "500ms", stale_for="1h")
             await cache.set("key", 1)
             entry = await cache.get_entry("key")
             assert entry == CacheEntry(value=1, expires_at=None), "old times were kept"
@@ -302,12 +302,12 @@ class CacheConformance(Conformance, abstract=True):
             await cache.set("key", [1], "1h", tags=["tag"])
             await cache.touch("key", "2h")
             assert await cache.get("key") == [1]
-            assert await cache.delete_tag("tag") == 1, "touch() lost the entry's tags"
+            assert await cache.delete_by_tag("tag") == 1, "touch() lost the entry's tags"
 
     async def test_cache_touch_keeps_the_time_an_entry_may_be_stale(self, tmp_path: Path) -> None:
         """The stale deadline moves with the expiry, and goes with it."""
         async with self.open_cache(tmp_path) as cache:
-            await cache.set("key", 1, "1h", stale="10m")
+            await cache.set("key", 1, "1h", stale_for="10m")
             assert await cache.touch("key", "2h")
             entry = await cache.get_entry("key")
             assert entry is not None
@@ -323,7 +323,7 @@ class CacheConformance(Conformance, abstract=True):
     async def test_cache_get_entry_shows_a_live_entry(self, tmp_path: Path) -> None:
         """A live entry is not stale and carries both its times."""
         async with self.open_cache(tmp_path) as cache:
-            await cache.set("key", 1, "1m", stale="10m")
+            await cache.set("key", 1, "1m", stale_for="10m")
             entry = await cache.get_entry("key")
             assert isinstance(entry, CacheEntry), "get_entry() must return a goscope.CacheEntry"
             assert entry.value == 1
@@ -340,7 +340,7 @@ class CacheConformance(Conformance, abstract=True):
         """Past its expiry a stale entry is absent for all methods but get_entry()."""
         async with self.open_adapter(tmp_path) as adapter:
             cache = cache_of(adapter)
-            await cache.set("key", 1, "500ms", stale="1h")
+            await cache.set("key", 1, "500ms", stale_for="1h")
             await self.advance(adapter, "600ms")
             entry = await cache.get_entry("key")
             assert entry is not None, "the entry went at its expiry, but may be served stale"
@@ -355,7 +355,7 @@ class CacheConformance(Conformance, abstract=True):
         """Past ``stale`` not even get_entry() serves it."""
         async with self.open_adapter(tmp_path) as adapter:
             cache = cache_of(adapter)
-            await cache.set("key", 1, "300ms", stale="300ms")
+            await cache.set("key", 1, "300ms", stale_for="300ms")
             await self.advance(adapter, "700ms")
             assert await cache.get_entry("key") is None, "a stale entry outlived its time"
 
@@ -363,14 +363,14 @@ class CacheConformance(Conformance, abstract=True):
         """An entry that never expires cannot get stale: asking for it is a ValueError."""
         async with self.open_cache(tmp_path) as cache:
             with pytest.raises(ValueError, match="ttl"):
-                await cache.set("key", 1, stale="1h")
+                await cache.set("key", 1, stale_for="1h")
 
     async def test_cache_a_stale_entry_can_be_replaced_and_deleted(self, tmp_path: Path) -> None:
         """For add() a stale entry is absent; delete() removes it too."""
         async with self.open_adapter(tmp_path) as adapter:
             cache = cache_of(adapter)
             for key in ("added", "deleted"):
-                await cache.set(key, "old", "500ms", stale="1h")
+                await cache.set(key, "old", "500ms", stale_for="1h")
             await self.advance(adapter, "600ms")
             assert await cache.add("added", "new"), "add() took a stale entry for a live one"
             assert await cache.get("added") == "new"
@@ -394,7 +394,7 @@ class CacheConformance(Conformance, abstract=True):
             await self.advance(adapter, "600ms")
             assert await cache.add("key", "new"), "an expired entry stood in the way of add()"
             assert await cache.get_entry("key") == CacheEntry(value="new", expires_at=None)
-            assert await cache.delete_tag("old") == 0, "the new entry inherited the old tags"
+            assert await cache.delete_by_tag("old") == 0, "the new entry inherited the old tags"
 
     async def test_cache_one_of_many_concurrent_adds_wins(self, tmp_path: Path) -> None:
         """Of concurrent add() calls exactly one stores its value."""
@@ -444,7 +444,7 @@ class CacheConformance(Conformance, abstract=True):
             before = await expiry(cache, "key")
             assert await cache.increment("key", 1, "2h") == 6
             assert await expiry(cache, "key") == before, "increment() moved the expiry"
-            assert await cache.delete_tag("tag") == 1, "increment() lost the entry's tags"
+            assert await cache.delete_by_tag("tag") == 1, "increment() lost the entry's tags"
 
     @pytest.mark.parametrize("value", ["text", 1.5, None, True, [1], "7"])
     async def test_cache_increment_of_what_is_no_integer_is_an_error(
@@ -483,7 +483,7 @@ class CacheConformance(Conformance, abstract=True):
             await cache.set_many({"one": 1, "two": [2]}, "1h")
             assert await cache.get_many(["one", "two"]) == {"one": 1, "two": [2]}
             assert await expiry(cache, "one") == await expiry(cache, "two") is not None
-            assert await cache.delete_tag("tag") == 0, "set_many() kept the old entry's tags"
+            assert await cache.delete_by_tag("tag") == 0, "set_many() kept the old entry's tags"
 
     async def test_cache_delete_many_counts_what_was_there(self, tmp_path: Path) -> None:
         """Only live entries count, each of them once."""
@@ -591,13 +591,13 @@ class CacheConformance(Conformance, abstract=True):
         """Everything goes, also what is stale."""
         async with self.open_adapter(tmp_path) as adapter:
             cache = cache_of(adapter)
-            await cache.set("stale", 1, "500ms", stale="1h", tags=["tag"])
+            await cache.set("stale", 1, "500ms", stale_for="1h", tags=["tag"])
             await self.advance(adapter, "600ms")
             await cache.set("live", 1, tags=["tag"])
             await cache.clear()
             assert await cache.keys() == []
             assert await cache.get_entry("stale") is None, "clear() left a stale entry"
-            assert await cache.delete_tag("tag") == 0, "clear() left tags behind"
+            assert await cache.delete_by_tag("tag") == 0, "clear() left tags behind"
 
     async def test_cache_bad_patterns_are_refused(self, tmp_path: Path) -> None:
         """A pattern is a key in which ``*`` has a meaning; what is no key is no pattern."""
@@ -651,7 +651,7 @@ class CacheConformance(Conformance, abstract=True):
             await cache.set("two", 2, "1h", tags=["red"])
             await cache.set("three", 3, tags=["Red", "red ", "re_", "r*"])
             await cache.set("red", 4)
-            assert await cache.delete_tag("red") == 2
+            assert await cache.delete_by_tag("red") == 2
             assert await cache.keys() == ["red", "three"]
 
     async def test_cache_delete_tag_takes_no_patterns(self, tmp_path: Path) -> None:
@@ -659,18 +659,18 @@ class CacheConformance(Conformance, abstract=True):
         async with self.open_cache(tmp_path) as cache:
             await cache.set("one", 1, tags=["red"])
             for tag in ("*", "r*", "r_d", "%", "RED"):
-                assert await cache.delete_tag(tag) == 0, f"tag {tag!r} was taken for 'red'"
+                assert await cache.delete_by_tag(tag) == 0, f"tag {tag!r} was taken for 'red'"
 
     async def test_cache_set_replaces_the_tags(self, tmp_path: Path) -> None:
         """An entry that is set again has the new tags only, also with the same value."""
         async with self.open_cache(tmp_path) as cache:
             await cache.set("key", 1, tags=["old"])
             await cache.set("key", 1, tags=["new"])
-            assert await cache.delete_tag("old") == 0, "the old tags still apply"
-            assert await cache.delete_tag("new") == 1
+            assert await cache.delete_by_tag("old") == 0, "the old tags still apply"
+            assert await cache.delete_by_tag("new") == 1
             await cache.set("key", 1, tags=["old"])
             await cache.set("key", 1)
-            assert await cache.delete_tag("old") == 0, "the old tags still apply"
+            assert await cache.delete_by_tag("old") == 0, "the old tags still apply"
 
     async def test_cache_tags_go_with_their_entry(self, tmp_path: Path) -> None:
         """What was deleted and stored again without tags has none."""
@@ -678,16 +678,16 @@ class CacheConformance(Conformance, abstract=True):
             await cache.set("key", 1, tags=["tag"])
             await cache.delete("key")
             await cache.set("key", 1)
-            assert await cache.delete_tag("tag") == 0, "the tags outlived their entry"
+            assert await cache.delete_by_tag("tag") == 0, "the tags outlived their entry"
             await cache.set("key", 1, tags=["tag"])
             await cache.delete_many(["key"])
             await cache.add("key", 1)
-            assert await cache.delete_tag("tag") == 0, "the tags outlived their entry"
+            assert await cache.delete_by_tag("tag") == 0, "the tags outlived their entry"
 
     async def test_cache_delete_tag_of_an_unknown_tag_is_zero(self, tmp_path: Path) -> None:
         """There is nothing to remove where no entry carries the tag."""
         async with self.open_cache(tmp_path) as cache:
-            assert await cache.delete_tag("tag") == 0
+            assert await cache.delete_by_tag("tag") == 0
 
     # --- stats and prune ---------------------------------------------------------------------
 
@@ -710,7 +710,7 @@ class CacheConformance(Conformance, abstract=True):
             cache = cache_of(adapter)
             for number in range(3):
                 await cache.set(f"expired{number}", 1, "500ms")
-            await cache.set("stale", 1, "500ms", stale="1h")
+            await cache.set("stale", 1, "500ms", stale_for="1h")
             await cache.set("live", 1, "1h")
             await cache.set("for ever", 1)
             await self.advance(adapter, "600ms")

@@ -7,9 +7,8 @@ from typing import ClassVar, Final
 
 import pytest
 
-from ...backend import StoreContext, SystemClock
+from ...backend import MemoryLockProvider, StoreContext, SystemClock
 from ...errors import ConfigurationError, LeaseLost
-from ...memory import MemoryLockProvider
 from ...providers import CircuitBreakerState, LockHandle, PersistenceAdapter
 from ._base import Conformance, cache_of, checkpoints_of, circuits_of, idempotency_of, locks_of
 from .cache import CacheConformance
@@ -51,7 +50,7 @@ class CacheSet(CacheWrite):
         await cache_of(adapter).set("key", "old")
 
     async def write(self, adapter: PersistenceAdapter, fence: LockHandle) -> None:
-        await cache_of(adapter).set("key", "new", "1h", tags=["tag"], stale="1h", fence=fence)
+        await cache_of(adapter).set("key", "new", "1h", tags=["tag"], stale_for="1h", fence=fence)
 
 
 class CacheAdd(CacheWrite):

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import pytest
 
-from ...backend import lease_key
 from ...errors import LeaseLost, SerializationError
 from ...providers import IdempotencyProvider, IdempotencyRecord
 from ._base import Conformance, idempotency_of, locks_of
@@ -177,17 +176,17 @@ class IdempotencyConformance(Conformance, abstract=True):
         """Storing the result under the call's own lease releases it in the same step."""
         async with self.open_adapter(tmp_path) as adapter:
             leases, results = locks_of(adapter), idempotency_of(adapter)
-            lease = await granted(leases, lease_key("key"))
+            lease = await granted(leases, "idempotency:key")
             await results.set("key", "done", fence=lease)
             assert (await record_of(results, "key")).value == "done"
-            assert await leases.holder(lease_key("key")) is None, "the lease was not released"
+            assert await leases.holder("idempotency:key") is None, "the lease was not released"
             assert not await lease.is_valid(), "the handle of the ended lease is still valid"
 
     async def test_idempotency_a_call_is_completed_once(self, tmp_path: Path) -> None:
         """The second completion under one lease is refused: the first one ended it."""
         async with self.open_adapter(tmp_path) as adapter:
             leases, results = locks_of(adapter), idempotency_of(adapter)
-            lease = await granted(leases, lease_key("key"))
+            lease = await granted(leases, "idempotency:key")
             await results.set("key", "first", fence=lease)
             with pytest.raises(LeaseLost):
                 await results.set("key", "second", fence=lease)
@@ -197,7 +196,7 @@ class IdempotencyConformance(Conformance, abstract=True):
         """A fence that is not the call's own lease stays in force."""
         async with self.open_adapter(tmp_path) as adapter:
             leases, results = locks_of(adapter), idempotency_of(adapter)
-            for name in (lease_key("other"), "key", lease_key("key") + "2"):
+            for name in ("idempotency:other", "key", "idempotency:key2"):
                 lease = await granted(leases, name)
                 await results.set("key", 1, fence=lease)
                 assert await lease.is_valid(), f"storing 'key' ended the lease {name!r}"
@@ -205,7 +204,7 @@ class IdempotencyConformance(Conformance, abstract=True):
     async def test_idempotency_a_set_without_fence_ends_no_lease(self, tmp_path: Path) -> None:
         """Storing without a fence leaves the call's lease to whoever holds it."""
         async with self.open_adapter(tmp_path) as adapter:
-            lease = await granted(locks_of(adapter), lease_key("key"))
+            lease = await granted(locks_of(adapter), "idempotency:key")
             await idempotency_of(adapter).set("key", 1)
             assert await lease.is_valid(), "a set without fence released the lease"
 
@@ -213,9 +212,9 @@ class IdempotencyConformance(Conformance, abstract=True):
         """A late completion leaves the lease alone that was granted to another meanwhile."""
         async with self.open_adapter(tmp_path) as adapter:
             leases, results = locks_of(adapter), idempotency_of(adapter)
-            late = await granted(leases, lease_key("key"))
-            await leases.force_release(lease_key("key"))
-            current = await granted(leases, lease_key("key"))
+            late = await granted(leases, "idempotency:key")
+            await leases.force_release("idempotency:key")
+            current = await granted(leases, "idempotency:key")
             with pytest.raises(LeaseLost):
                 await results.set("key", "late", fence=late)
             assert await results.get("key") is None, "a late completion was stored"

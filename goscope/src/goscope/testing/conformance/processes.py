@@ -69,7 +69,7 @@ class ProcessConformance(Conformance, abstract=True):
             assert await program.call("checkpoint", "load_latest", "task") == checkpoint(1)
             assert (await program.call("idempotency", "get", "key")).fingerprint == "print"
             assert (await program.call("lease", "holder", "key")).owner == lease.owner
-            assert await program.call("cache", "delete_tag", "tag") == 1
+            assert await program.call("cache", "delete_by_tag", "tag") == 1
             assert not await cache_of(adapter).has("key"), "another program's delete was not seen"
 
     async def test_process_one_of_many_gets_the_lock(self, tmp_path: Path) -> None:

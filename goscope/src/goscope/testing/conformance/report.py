@@ -22,7 +22,7 @@ from ._base import CLAIM
 SHOWN_BY: Final = {
     Capability.PERSISTENT.name: ("adapter", "shared", "process"),
     Capability.SHARED_LOCKS.name: ("lock", "shared", "process"),
-    Capability.WAKEUPS.name: ("wait", "process"),
+    Capability.NOTIFICATIONS.name: ("wait", "process"),
 }
 """The parts that show a capability. `Capability.DISTRIBUTED` is beyond one machine's tests."""
 

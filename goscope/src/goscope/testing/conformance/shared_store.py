@@ -50,7 +50,7 @@ class SharedStoreConformance(Conformance, abstract=True):
     async def test_shared_adapters_see_one_another_s_writes(self, tmp_path: Path) -> None:
         """What one adapter wrote the other one reads."""
         async with self.open_two(tmp_path) as (one, two):
-            await cache_of(one).set("key", 1, "1h", tags=["tag"], stale="1h")
+            await cache_of(one).set("key", 1, "1h", tags=["tag"], stale_for="1h")
             await circuits_of(one).record_failure("key", 5)
             await checkpoints_of(one).save(checkpoint(1))
             await idempotency_of(one).set("key", 1, fingerprint="print")
@@ -60,7 +60,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             )
             assert await checkpoints_of(two).load_latest("task") == checkpoint(1)
             assert await idempotency_of(two).get("key") == await idempotency_of(one).get("key")
-            assert await cache_of(two).delete_tag("tag") == 1
+            assert await cache_of(two).delete_by_tag("tag") == 1
 
     async def test_shared_leases_exclude_across_adapters(self, tmp_path: Path) -> None:
         """A lease is granted to one adapter at a time, and each can say who holds it."""
@@ -86,7 +86,7 @@ class SharedStoreConformance(Conformance, abstract=True):
         self, tmp_path: Path
     ) -> None:
         """PERSISTENT, SHARED_LOCKS and DISTRIBUTED need ``processes = True``: it kills some."""
-        promised = sorted(it.name for it in self.capabilities - {Capability.WAKEUPS})
+        promised = sorted(it.name for it in self.capabilities - {Capability.NOTIFICATIONS})
         assert self.processes or not promised, f"{promised}: write `processes = True` too"
 
     async def test_shared_one_of_many_adapters_gets_the_lease(self, tmp_path: Path) -> None:
@@ -170,14 +170,14 @@ class SharedStoreConformance(Conformance, abstract=True):
     async def test_shared_what_is_written_survives_reopening(self, tmp_path: Path) -> None:
         """A store that is closed and opened again has everything, times and tags included."""
         async with self.open_adapter(tmp_path) as adapter:
-            await cache_of(adapter).set("key", [1], "1h", tags=["tag"], stale="1h")
+            await cache_of(adapter).set("key", [1], "1h", tags=["tag"], stale_for="1h")
             await circuits_of(adapter).record_failure("key", 1)
             await checkpoints_of(adapter).save(checkpoint(1))
             await idempotency_of(adapter).set("key", None, "1h", fingerprint="print")
             before = await snapshot(adapter)
         async with self.open_adapter(tmp_path) as adapter:
             assert await snapshot(adapter) == before, "something was lost by reopening"
-            assert await cache_of(adapter).delete_tag("tag") == 1, "tags were lost"
+            assert await cache_of(adapter).delete_by_tag("tag") == 1, "tags were lost"
 
     async def test_shared_tokens_grow_over_reopening(self, tmp_path: Path) -> None:
         """The token counter survives, also when no lease does."""
@@ -222,7 +222,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert await cache.keys() == []
             assert await cache.keys("*key") == []
             assert (await cache.stats()).entries == 0
-            assert await cache.delete_tag("tag") == 0, "another prefix's tag was deleted"
+            assert await cache.delete_by_tag("tag") == 0, "another prefix's tag was deleted"
             assert await cache.add("key", 2), "another prefix's entry stood in the way"
             assert await cache_of(one).get("key") == 1, "another prefix's entry was replaced"
 
@@ -230,7 +230,7 @@ class SharedStoreConformance(Conformance, abstract=True):
         """Clearing and pruning stay within the prefix, though ``_`` is a wildcard in SQL."""
         async with self.open_prefixes(tmp_path) as (one, two):
             await cache_of(two).set("key", 1)
-            await cache_of(two).set("short", 1, "500ms", stale="1h")
+            await cache_of(two).set("short", 1, "500ms", stale_for="1h")
             await self.advance(one, "600ms")
             await cache_of(one).clear()
             await cache_of(one).clear("*")

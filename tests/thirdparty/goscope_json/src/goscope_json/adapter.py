@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from goscope.backend import Capability, RecordAdapter, Records, settle
+from goscope.backend import Capability, finish_before_cancel
+from goscope.backend.records import RecordAdapter, Records
 from goscope.errors import BackendCorrupt, BackendUnavailable
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ class JSONAdapter(RecordAdapter):
         return look(await asyncio.to_thread(self._load))
 
     async def change_records(self, change: Callable[[Records], T]) -> T:
-        return await settle(asyncio.to_thread(self._change, change))
+        return await finish_before_cancel(asyncio.to_thread(self._change, change))
 
     def _change(self, change: Callable[[Records], T]) -> T:
         new = Path(f"{self._path}.new")

@@ -29,7 +29,6 @@ def goscope_backends() -> Sequence[Backend]:
             summary="one JSON file",
             options=Options,
             open=_open,
-            schemes=("json",),
             url_options=path_from_url,
         )
     ]

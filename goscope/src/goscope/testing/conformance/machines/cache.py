@@ -59,12 +59,12 @@ class CacheMachine(Machine):
         self.ask(lambda it: cache_of(it).set(key, value, ttl, tags=sorted(tags)))
         self.entries[key] = Entry(value, self.deadline(ttl), tags=frozenset(tags))
 
-    @rule(key=any_key, value=any_value, stale=st.sampled_from([SHORT, LONG]))
-    def set_stale(self, key: str, value: object, stale: int) -> None:
+    @rule(key=any_key, value=any_value, stale_for=st.sampled_from([SHORT, LONG]))
+    def set_stale(self, key: str, value: object, stale_for: int) -> None:
         ttl = self.ttl(SHORT)
-        self.ask(lambda it: cache_of(it).set(key, value, ttl, stale=stale))
+        self.ask(lambda it: cache_of(it).set(key, value, ttl, stale_for=stale_for))
         expires = self.deadline(ttl)
-        self.entries[key] = Entry(value, expires, expires and expires + stale)
+        self.entries[key] = Entry(value, expires, expires and expires + stale_for)
 
     @rule(some=st.dictionaries(any_key, any_value), ttl=any_ttl)
     def set_many(self, some: dict[str, object], ttl: int | None) -> None:
@@ -120,11 +120,11 @@ class CacheMachine(Machine):
         self.entries[key] = replace(old, value=old.value + by)
 
     @rule(tag=st.sampled_from(TAGS))
-    def delete_tag(self, tag: str) -> None:
-        deleted = self.ask(lambda it: cache_of(it).delete_tag(tag))
+    def delete_by_tag(self, tag: str) -> None:
+        deleted = self.ask(lambda it: cache_of(it).delete_by_tag(tag))
         tagged = [key for key, entry in self.entries.items() if tag in entry.tags]
         self.agree(
-            f"delete_tag({tag!r})", deleted, sum(self.live(key) is not None for key in tagged)
+            f"delete_by_tag({tag!r})", deleted, sum(self.live(key) is not None for key in tagged)
         )
         for key in tagged:
             del self.entries[key]

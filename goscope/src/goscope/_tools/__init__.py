@@ -1,0 +1,1 @@
+"""Tools without domain knowledge. Every other part of goscope imports them; they import none."""

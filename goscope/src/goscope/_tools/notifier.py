@@ -1,0 +1,63 @@
+"""Waiting for a notification by key within one process, and waiting with a timeout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+from .clock import Clock, SystemClock
+
+
+class KeyedNotifier:
+    """Futures by key; `notify` resolves those of one key."""
+
+    def __init__(self) -> None:
+        self._by_key: defaultdict[str, set[asyncio.Future[bool]]] = defaultdict(set)
+
+    def notify(self, key: str) -> None:
+        """Wake every waiter of the key."""
+        if self._by_key:
+            for waiter in self._by_key.pop(key, ()):
+                _resolve(waiter, True)
+
+    async def wait(self, key: str, seconds: float, clock: Clock) -> bool:
+        """Return True when the key is notified, False when ``seconds`` have passed on the clock."""
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._by_key[key].add(waiter)
+        try:
+            return await _resolved(waiter, seconds, clock)
+        finally:
+            if waiting := self._by_key.get(key):
+                waiting.discard(waiter)
+                if not waiting:
+                    del self._by_key[key]
+
+
+async def _resolved(waiter: asyncio.Future[bool], seconds: float, clock: Clock) -> bool:
+    if not isinstance(clock, SystemClock):
+        return await wait_with_timeout(waiter, seconds, clock)
+    # The timer resolves the future itself: polling waiters do this more often than anything else.
+    timer = asyncio.get_running_loop().call_later(seconds, _resolve, waiter, False)
+    try:
+        return await waiter
+    finally:
+        timer.cancel()
+
+
+def _resolve(waiter: asyncio.Future[bool], notified: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(notified)
+
+
+async def wait_with_timeout(future: asyncio.Future[Any], seconds: float, clock: Clock) -> bool:
+    """Wait for the future for at most ``seconds``; whether it is done. Never cancels it."""
+    if isinstance(clock, SystemClock):
+        await asyncio.wait([future], timeout=seconds)
+        return future.done()
+    timer = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait([future, timer], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()
+    return future.done()

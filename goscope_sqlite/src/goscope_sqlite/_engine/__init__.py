@@ -1,0 +1,1 @@
+"""The engine: it runs SQL. It knows neither the tables nor the providers that use it."""

@@ -1,0 +1,35 @@
+"""For authors of backends whose store is an SQLite file: run the providers on another driver.
+
+Subclass `BaseDatabase`, which opens, queues, commits in groups and closes, and give an instance of
+it to a subclass of `goscope_sqlite.file_adapter.FileAdapter`. `goscope_sqlite.providers` hold the
+SQL and `goscope_sqlite.schema` the tables; neither knows what runs it.
+"""
+
+from __future__ import annotations
+
+from ._engine.base import BaseDatabase
+from ._engine.batch import Batch, Write, WriteQueue, new_write
+from ._engine.connection import Settings, prepare_writer
+from ._engine.errors import translate
+from ._engine.file import MEMORY
+from ._engine.protocol import Database, Row
+from ._engine.reader import Reader
+from ._engine.wal import Checkpointer
+from ._engine.worker import Worker
+
+__all__ = [
+    "MEMORY",
+    "BaseDatabase",
+    "Batch",
+    "Checkpointer",
+    "Database",
+    "Reader",
+    "Row",
+    "Settings",
+    "Worker",
+    "Write",
+    "WriteQueue",
+    "new_write",
+    "prepare_writer",
+    "translate",
+]
