@@ -38,7 +38,7 @@ class Cache:
         provider = cache_of(runtime)
         if not runtime.observers.active:
             return await provider.get(key, default, type=type)
-        started = runtime.now()
+        started = runtime.event_start()
         value = await provider.get(key, MISSING, type=type)
         runtime.emit(CacheMiss if value is MISSING else CacheHit, key, started)
         return default if value is MISSING else value

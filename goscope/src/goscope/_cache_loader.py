@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ._lease import LeaseGuard
+from ._lease_guard import LeaseGuard
 from ._result import decode_result
 from ._run_once import RunOnce
 from ._runtime import Runtime
@@ -42,7 +42,7 @@ class CacheLoader:
         """The value of the key; computed if absent, refreshed in the background if stale."""
         runtime = self._runtime()
         provider = cache_of(runtime)
-        started = runtime.now()
+        started = runtime.event_start()
         value = await provider.get(request.key, MISSING, type=request.type)
         if value is not MISSING:
             runtime.emit(CacheHit, request.key, started)
@@ -73,7 +73,7 @@ class CacheLoader:
             task.add_done_callback(lambda _: self._refreshing.discard(request.key))
 
     async def _refresh_stale(self, runtime: Runtime, request: LoadRequest) -> None:
-        started = runtime.now()
+        started = runtime.event_start()
         try:
             load = _Load(runtime, cache_of(runtime), request)
             await self._loads.lead(runtime, load, wait_ms=0)
@@ -132,7 +132,7 @@ class _Load:
     async def execute(self, guard: LeaseGuard) -> bytes:
         """Compute and store the value; return it unstored when the lease was lost."""
         request = self._request
-        started = self._runtime.now()
+        started = self._runtime.event_start()
         value = await request.factory()
         text = encode(value)
         stored = request.when is None or request.when(value)

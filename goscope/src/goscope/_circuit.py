@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 
-from ._lease import LeaseQueue
+from ._lease_queue import LeaseQueue
 from ._runtime import Runtime
 from .backend import StoreContext
 from .backend.records import (

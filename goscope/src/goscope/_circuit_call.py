@@ -9,7 +9,7 @@ from typing import Final, NoReturn, Self
 import msgspec
 
 from ._circuit import Circuit, CircuitStore
-from ._lease import LeaseGuard
+from ._lease_guard import LeaseGuard
 from .errors import BackendError, CircuitOpen, GoscopeError, LeaseLost
 from .events import CircuitClosed, CircuitHalfOpened, CircuitOpened, CircuitRejected
 from .providers import CircuitBreakerState, LockHandle

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, NamedTuple, ParamSpec, TypeVar, overload
 import msgspec
 
 from ._key_template import KeyTemplate, fingerprint_digest
-from ._lease import LeaseGuard
+from ._lease_guard import LeaseGuard
 from ._result import decode_result, return_type
 from ._run_once import RunOnce
 from ._runtime import Runtime
@@ -145,7 +145,7 @@ class Idempotency:
         type: Any,
     ) -> IdempotentResult[Any]:
         runtime, provider = self._runtime(), self._provider()
-        started = runtime.now()
+        started = runtime.event_start()
         call = _Call(runtime, provider, key, fn, ttl_ms, fingerprint)
         record = await provider.get(key, type=type)
         if record is not None:
@@ -208,7 +208,7 @@ class _Call:
 
     async def execute(self, guard: LeaseGuard) -> _Outcome:
         """Run the function, then store its result and end the lease in one transaction."""
-        started = self._runtime.now()
+        started = self._runtime.event_start()
         text = encode(await self._fn())
         guard.disarm()
         await self._provider.set(

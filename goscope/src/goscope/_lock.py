@@ -7,7 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, NamedTuple
 
-from ._lease import Granted, LeaseGuard
+from ._lease_guard import LeaseGuard
+from ._lease_queue import Granted
 from ._runtime import Runtime
 from .errors import LockTimeout
 from .events import LockAcquired, LockReleased, LockTimedOut
@@ -73,7 +74,7 @@ class Lock:
         granted = await self._acquire(runtime)
         guard = runtime.guard(granted, self.key, ttl_ms=self._ttl_of(runtime), renew=self._renew)
         await guard.__aenter__()
-        self._held[task] = _Held(runtime, guard, runtime.now())
+        self._held[task] = _Held(runtime, guard, runtime.event_start())
         return granted.handle
 
     async def __aexit__(
@@ -110,7 +111,7 @@ class Lock:
     async def _try_acquire(self, runtime: Runtime, wait_ms: int | None) -> Granted | None:
         """Wait for the lock; None when the wait is over."""
         locks = runtime.require(runtime.locks, "lock")
-        started = runtime.now()
+        started = runtime.event_start()
         granted = await locks.acquire(self.key, self._ttl_of(runtime), wait_ms=wait_ms)
         if granted is not None:
             handle = granted.handle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ._result import is_coroutine_function
 from .errors import ConfigurationError
@@ -17,6 +17,7 @@ class Observers:
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
         self._observers: list[Observer] = []
+        self._plugins: Sequence[Observer] = ()
         self._reported: set[int] = set()
         self.active = False
         for observer in observers:
@@ -37,6 +38,18 @@ class Observers:
         self._observers.remove(observer)
         self._reported.discard(id(observer))
         self.active = bool(self._observers)
+
+    def add_plugins(self, plugins: Sequence[Observer]) -> None:
+        """Call the installed observer plugins too, until `remove_plugins`."""
+        self._plugins = plugins
+        for plugin in plugins:
+            self.add(plugin)
+
+    def remove_plugins(self) -> None:
+        """Stop calling the observer plugins."""
+        plugins, self._plugins = self._plugins, ()
+        for plugin in plugins:
+            self.remove(plugin)
 
     def emit(self, event: Event) -> None:
         """Call every observer. One that raises is logged once, and the others are called."""

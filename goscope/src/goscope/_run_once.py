@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Generic, Protocol, TypeVar
 
-from ._lease import LeaseGuard
+from ._lease_guard import LeaseGuard
+from ._reentrancy_guard import ReentrancyGuard
 from ._runtime import Runtime
-from ._single_flight import ReentrancyGuard, SingleFlight, WaitTimeout
+from ._single_flight import SingleFlight, WaitTimeout
 
 T = TypeVar("T")
 Outcome = TypeVar("Outcome", covariant=True)

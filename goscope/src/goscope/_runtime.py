@@ -7,12 +7,13 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ._lease import Granted, LeaseGuard, LeaseQueue
+from ._lease_guard import LeaseGuard
+from ._lease_queue import Granted, LeaseQueue
 from ._observers import Observers
 from ._tools.cancellation import finish_before_cancel
 from .errors import CapabilityMissing
 from .events import Event, LockLost
-from .providers import PersistenceAdapter
+from .providers import PersistenceAdapter, SupportsEvents
 
 P = TypeVar("P")
 
@@ -26,6 +27,8 @@ class Runtime:
         name: str,
         observers: Observers,
         lease_ttl_ms: int,
+        *,
+        owns_adapter: bool,
     ) -> None:
         self.adapter: Final = adapter
         self.name: Final = name
@@ -34,7 +37,10 @@ class Runtime:
         self.lease_ttl_ms: Final = lease_ttl_ms
         self.leases: Final = LeaseQueue(self.require(adapter.lease, "lease"), self.clock)
         self.locks: Final = None if adapter.lock is None else LeaseQueue(adapter.lock, self.clock)
+        self._owns_adapter = owns_adapter
         self._background: set[asyncio.Task[Any]] = set()
+        if isinstance(adapter, SupportsEvents):
+            adapter.observe(observers.emit)
 
     def require(self, provider: P | None, ability: str) -> P:
         """The provider, or `CapabilityMissing` when the backend has none."""
@@ -67,14 +73,14 @@ class Runtime:
             cancel_body=cancel_body,
         )
 
-    def now(self) -> int:
-        """The start of something that `emit` reports; 0 while nobody observes, to save time."""
+    def event_start(self) -> int:
+        """The steady time, to pass to `emit` as ``since``; 0, for free, without observers."""
         return self.clock.steady_ms() if self.observers.active else 0
 
     def emit(
         self, event: Callable[..., Event], key: str, since: int | None = None, **details: Any
     ) -> None:
-        """Emit an event with these details; its duration is the time that passed ``since``."""
+        """Emit an event with these details; its duration is the time ``since`` then, else 0."""
         if self.observers.active:
             duration_ms = self.clock.steady_ms() - since if since else 0
             self.observers.emit(event(key=key, duration_ms=duration_ms, **details))
@@ -89,10 +95,14 @@ class Runtime:
         task.add_done_callback(self._background.discard)
         return task
 
-    async def stop(self) -> None:
-        """Cancel what runs in the background and wait until it has ended."""
+    async def close(self) -> None:
+        """Cancel the background work, wait for its end, and disconnect an adapter that is ours."""
         tasks = list(self._background)
         for task in tasks:
             task.cancel()
         if tasks:
             await finish_before_cancel(asyncio.ensure_future(asyncio.wait(tasks)))
+        if isinstance(self.adapter, SupportsEvents):
+            self.adapter.observe(None)
+        if self._owns_adapter:
+            await self.adapter.disconnect()

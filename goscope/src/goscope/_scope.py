@@ -15,7 +15,7 @@ from ._idempotency import Idempotency, idempotent
 from ._lock import Lock
 from ._observers import Observers
 from ._runtime import Runtime
-from ._source import Source, check_adapter
+from ._source import Source, open_runtime
 from ._task_context import OnResume
 from ._tasks import Resumable, Tasks, resumable, task_options
 from ._tools.cancellation import finish_before_cancel
@@ -28,7 +28,7 @@ from ._tools.duration import (
 from ._tools.key import check_key
 from .errors import ConfigurationError, ScopeNotOpen
 from .events import Observer
-from .providers import Capability, PersistenceAdapter, SupportsEvents
+from .providers import Capability, PersistenceAdapter
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -89,47 +89,26 @@ class Scope:
         """
         if self._runtime is not None or self._opening:
             raise ConfigurationError("the scope is already open: close it first")
+        # Imported here since entry points would double the time of `import goscope`.
+        from ._plugins import plugin_observers
+
         self._opening = True
         try:
-            await self._open()
+            plugins = plugin_observers()
+            self._runtime = await open_runtime(
+                self._source, self._observers, self._lease_ttl_ms, self._requires
+            )
+            self._observers.add_plugins(plugins)
         finally:
             self._opening = False
-
-    async def _open(self) -> None:
-        plugins = _plugin_observers()
-        adapter, name = self._source.open()
-        owned = not adapter.is_connected
-        if owned:
-            await adapter.connect()
-        try:
-            check_adapter(adapter, name, self._requires)
-            self._runtime = Runtime(adapter, name, self._observers, self._lease_ttl_ms)
-        except BaseException:
-            if owned:
-                await finish_before_cancel(adapter.disconnect())
-            raise
-        self._owns_adapter = owned
-        self._plugins = plugins
-        for observer in plugins:
-            self._observers.add(observer)
-        if isinstance(adapter, SupportsEvents):
-            adapter.observe(self._observers.emit)
 
     async def close(self) -> None:
         """End background work and close the store. Does nothing when the scope is closed."""
         runtime, self._runtime = self._runtime, None
         if runtime is None:
             return
-        for observer in self._plugins:
-            self._observers.remove(observer)
-        await finish_before_cancel(self._shut_down(runtime))
-
-    async def _shut_down(self, runtime: Runtime) -> None:
-        await runtime.stop()
-        if isinstance(runtime.adapter, SupportsEvents):
-            runtime.adapter.observe(None)
-        if self._owns_adapter:
-            await runtime.adapter.disconnect()
+        self._observers.remove_plugins()
+        await finish_before_cancel(runtime.close())
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -313,10 +292,3 @@ class Scope:
         return lambda function: idempotent(
             self.idempotency, function, key, ttl_ms=ttl_ms, wait_ms=wait_ms, fingerprint=fingerprint
         )
-
-
-def _plugin_observers() -> Sequence[Observer]:
-    # Imported here for the same reason as the settings.
-    from ._plugins import plugin_observers
-
-    return plugin_observers()

@@ -1,4 +1,4 @@
-"""Where a scope gets its adapter from."""
+"""Where a scope gets its adapter from, and opening it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
+from ._observers import Observers
+from ._runtime import Runtime
+from ._tools.cancellation import finish_before_cancel
 from ._tools.clock import Clock
 from .backend import BaseAdapter
 from .errors import CapabilityMissing, ConfigurationError
@@ -72,7 +75,24 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         return adapter
 
 
-def check_adapter(adapter: PersistenceAdapter, name: str, requires: Iterable[Capability]) -> None:
+async def open_runtime(
+    source: Source, observers: Observers, lease_ttl_ms: int, requires: Iterable[Capability]
+) -> Runtime:
+    """Connect the adapter unless it is connected. On an error it stays as it was."""
+    adapter, name = source.open()
+    owned = not adapter.is_connected
+    if owned:
+        await adapter.connect()
+    try:
+        _check_adapter(adapter, name, requires)
+        return Runtime(adapter, name, observers, lease_ttl_ms, owns_adapter=owned)
+    except BaseException:
+        if owned:
+            await finish_before_cancel(adapter.disconnect())
+        raise
+
+
+def _check_adapter(adapter: PersistenceAdapter, name: str, requires: Iterable[Capability]) -> None:
     """Refuse an adapter that breaks the contract or lacks a required capability.
 
     Raises `ConfigurationError` and `CapabilityMissing`.

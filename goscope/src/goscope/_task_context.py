@@ -108,7 +108,7 @@ class TaskCheckpoint(Generic[S]):
 
     async def _save(self, data: S | None) -> None:
         """Save; runs to the end, so that `sequence` stays what the store has."""
-        started = self._runtime.now()
+        started = self._runtime.event_start()
         updates = self._updates
         checkpoint = Checkpoint(
             id=os.urandom(16).hex(),

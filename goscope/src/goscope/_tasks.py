@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, overload
 
 from ._key_template import KeyTemplate
-from ._lease import Granted, LeaseGuard
+from ._lease_guard import LeaseGuard
+from ._lease_queue import Granted
 from ._progress import Progress
 from ._result import require_coroutine_function
 from ._runtime import Runtime
@@ -140,7 +141,7 @@ async def _run(
     fn: Callable[[TaskContext[Any]], Awaitable[R]],
     on_resume: OnResume[Any] | None,
 ) -> R:
-    started = runtime.now()
+    started = runtime.event_start()
     checkpoint = task.checkpoint
     task.resumed = await checkpoint._load(guard.handle)
     try:

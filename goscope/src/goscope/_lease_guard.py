@@ -1,130 +1,17 @@
-"""Waiting for leases, renewing them, and ending a body whose lease was lost.
-
-Every feature that must not run twice at once holds a lease: `LeaseQueue` waits for it, and
-`LeaseGuard` keeps it while a body runs under it.
-"""
+"""Renewing a lease while a body runs under it, and ending the body when the lease is lost."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, Self
 
+from ._lease_queue import Granted
 from ._tools.cancellation import finish_before_cancel, retrieve_exception
 from ._tools.clock import Clock
 from ._tools.notifier import wait_with_timeout
-from ._tools.polling import poll_interval_ms
 from .errors import GoscopeError, LeaseLost
-from .providers import LockHandle, LockProvider, SupportsWait
-
-FINISHED_CHECK_MS: Final = 250
-"""How often a waiter checks whether another owner has finished the work it waits for."""
-
-
-class Granted(NamedTuple):
-    """A lease that was just granted; it runs at least until the steady time ``deadline``."""
-
-    handle: LockHandle
-    deadline: int
-
-
-class LeaseQueue:
-    """Acquires leases of one provider, first come, first served within this process."""
-
-    def __init__(self, provider: LockProvider, clock: Clock) -> None:
-        self.provider: Final = provider
-        self._clock = clock
-        self._queues: dict[str, deque[asyncio.Future[None]]] = {}
-        self._waitable = provider if isinstance(provider, SupportsWait) else None
-
-    async def acquire(
-        self,
-        key: str,
-        ttl_ms: int,
-        *,
-        wait_ms: int | None = None,
-        finished: Callable[[], Awaitable[bool]] | None = None,
-    ) -> Granted | None:
-        """Acquire the lease, waiting up to ``wait_ms`` (None: no limit, 0: try once).
-
-        Returns None when the time is over, or once ``finished()`` says that the lease is no longer
-        needed. A cancelled caller leaves neither a lease nor a ticket in the queue behind.
-        """
-        queue = self._queues.setdefault(key, deque())
-        started = self._clock.steady_ms()
-        ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(ticket)
-        try:
-            if queue[0] is not ticket and not await self._wait_for_head(ticket, wait_ms):
-                return None
-            return await self._acquire_as_head(key, ttl_ms, started, wait_ms, finished)
-        finally:
-            self._dequeue(key, queue, ticket)
-
-    async def _wait_for_head(self, ticket: asyncio.Future[None], wait_ms: int | None) -> bool:
-        if wait_ms is None:
-            await ticket
-            return True
-        return await wait_with_timeout(ticket, wait_ms / 1000, self._clock)
-
-    def _dequeue(
-        self, key: str, queue: deque[asyncio.Future[None]], ticket: asyncio.Future[None]
-    ) -> None:
-        queue.remove(ticket)
-        if not queue:
-            self._queues.pop(key, None)
-        elif not queue[0].done():
-            queue[0].set_result(None)
-
-    async def _acquire_as_head(
-        self,
-        key: str,
-        ttl_ms: int,
-        started: int,
-        wait_ms: int | None,
-        finished: Callable[[], Awaitable[bool]] | None,
-    ) -> Granted | None:
-        """Try, and wait for a release, until the lease is granted; for the head of the queue."""
-        became_head = self._clock.steady_ms()
-        while True:
-            requested = self._clock.steady_ms()
-            handle = await self.provider.acquire(key, ttl_ms)
-            if handle is not None:
-                return Granted(handle, requested + ttl_ms)
-            now = self._clock.steady_ms()
-            left_ms = None if wait_ms is None else started + wait_ms - now
-            if left_ms is not None and left_ms <= 0:
-                return None
-            waiting = self._wait_released(key, now - became_head, left_ms)
-            if finished is None:
-                await waiting
-            elif await self._wait_or_finish(finished, waiting):
-                return None
-
-    async def _wait_or_finish(
-        self, finished: Callable[[], Awaitable[bool]], waiting: Coroutine[Any, Any, None]
-    ) -> bool:
-        """Wait for the release, and return whether the work was finished by then."""
-        task = asyncio.ensure_future(waiting)
-        try:
-            while not await wait_with_timeout(task, FINISHED_CHECK_MS / 1000, self._clock):
-                if await finished():
-                    return True
-            await task
-            return await finished()
-        finally:
-            task.cancel()
-
-    async def _wait_released(self, key: str, waited_ms: int, left_ms: int | None) -> None:
-        if self._waitable is not None:
-            await self._waitable.wait_released(key, left_ms)
-            return
-        pause_ms = poll_interval_ms(waited_ms)
-        if left_ms is not None:
-            pause_ms = min(pause_ms, left_ms)
-        await self._clock.sleep(pause_ms / 1000)
 
 
 class LeaseGuard:
