@@ -27,6 +27,10 @@ demo: $(INSTALLED) ## run the demonstration, for example make demo ARGS=--help
 test: $(INSTALLED) ## run the tests, all or those in ARGS
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
 
+.PHONY: coverage
+coverage: $(INSTALLED) ## run the tests and require the branch coverage that pyproject.toml sets
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope --cov --cov-report=term:skip-covered $(ARGS)
+
 .PHONY: stress
 stress: $(INSTALLED) ## share a file with Bun for 20 s, then kill and stop 8 processes for 60 s
 	@GOSCOPE_STRESS_SECONDS=$${GOSCOPE_STRESS_SECONDS:-20} $(BIN)/python -m pytest --capture no \
