@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 
 import pytest
 
+import goscope.backend
 from goscope import Scope
 
 from .markdown import Example, anchors, examples, inline_code, links, make_commands, paths
@@ -100,6 +101,19 @@ def test_python_names_exist(page: Path) -> None:
         if (match := PYTHON_NAME.match(code)) and match[1] not in NOT_PYTHON
     }
     assert {name for name in named if not resolves(name)} == set()
+
+
+def test_the_page_for_authors_lists_the_primitives_of_every_base_class() -> None:
+    page = (ROOT / "docs" / "write-a-backend.md").read_text()
+    listed = {
+        name: set(re.findall(r"`(\w+)`", primitives))
+        for name, primitives in re.findall(r"^\| `(Base\w+)` \|([^|]*)\|$", page, re.MULTILINE)
+    }
+    assert listed == {
+        name: set(getattr(goscope.backend, name).__abstractmethods__)
+        for name in goscope.backend.__all__
+        if name.startswith("Base") and name != "BaseAdapter"
+    }
 
 
 def resolves(name: str) -> bool:
