@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-COMMAND = (sys.executable, "-c", "import sys, goscope.cli; sys.exit(goscope.cli.main())")
+COMMAND = (sys.executable, "-m", "goscope")
 LEAVE_SECONDS = 20
 LINE = re.compile(r"(ok|WRONG) +(.+?)  +(.+)")
 

@@ -10,11 +10,11 @@ import pytest
 import pytest_asyncio
 
 import goscope
-from goscope.cli.demo import _ledger, _log, _records
-from goscope.cli.demo._ledger import Facts
-from goscope.cli.demo._log import Call, Charge, Enrichment
-from goscope.cli.demo._plan import Folder
-from goscope.cli.demo._store import Kill
+from goscope.cli.commands.demo import _ledger, _log, _records
+from goscope.cli.commands.demo._ledger import Facts
+from goscope.cli.commands.demo._log import Call, Charge, Enrichment
+from goscope.cli.commands.demo._plan import Folder
+from goscope.cli.commands.demo._store import Kill
 
 from .demo_runs import Run
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from goscope.cli.demo import _records
-from goscope.cli.demo._plan import Folder, Plan
+from goscope.cli.commands.demo import _records
+from goscope.cli.commands.demo._plan import Folder, Plan
 
 
 def test_the_data_set_has_at_least_twenty_thousand_records_each_once() -> None:

@@ -9,11 +9,11 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 
-from goscope.cli.demo import _log
-from goscope.cli.demo._client import ServiceClient, ServiceFailed
-from goscope.cli.demo._log import Charge, Enrichment
-from goscope.cli.demo._records import Record
-from goscope.cli.demo._service import OUTAGE_FAILURES, OUTAGE_SECONDS, Outage, Service
+from goscope.cli.commands.demo import _log
+from goscope.cli.commands.demo._client import ServiceClient, ServiceFailed
+from goscope.cli.commands.demo._log import Charge, Enrichment
+from goscope.cli.commands.demo._records import Record
+from goscope.cli.commands.demo._service import OUTAGE_FAILURES, OUTAGE_SECONDS, Outage, Service
 
 FRANKFURT = Record("EDDF", "Frankfurt", "DE", "Hesse")
 

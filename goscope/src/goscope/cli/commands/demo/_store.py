@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from ... import Capability, CheckpointProvider, CircuitBreaker, Scope
-from ...events import Observer
+from .... import Capability, CheckpointProvider, CircuitBreaker, Scope
+from ....events import Observer
 
 CONDUCTOR: Final = "demo"
 RUNS: Final = "runs"

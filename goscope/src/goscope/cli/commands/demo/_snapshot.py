@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ... import Scope
+from .... import Scope
 from ._records import Shard
 from ._store import Position, checkpoints, circuit, shard_key, task_id
 

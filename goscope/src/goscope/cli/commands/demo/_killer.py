@@ -7,7 +7,7 @@ from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ... import Scope
+from .... import Scope
 from ._plan import Plan
 from ._records import Shard
 from ._snapshot import ShardState, Snapshot, take

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ... import ConfigurationError
+from .... import ConfigurationError
 from . import _records
 
 LARGEST_BATCH: Final = 64

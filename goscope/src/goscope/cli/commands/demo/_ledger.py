@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from ... import Scope
+from .... import Scope
 from ._log import Call, Charge, Enrichment
 from ._records import Record, Shard
 from ._store import KILLED, RUNS, SPARED, Kill, Resumption, charge_key

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from ... import (
+from .... import (
     BackendError,
     ConfigurationError,
     InvalidOption,

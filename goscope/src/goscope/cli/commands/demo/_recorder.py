@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from ... import Cache
-from ...events import CircuitRejected, Event, TaskResumed
+from .... import Cache
+from ....events import CircuitRejected, Event, TaskResumed
 from ._store import SPARED, TTL, Resumption, resumption_key
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ... import CircuitOpen, OperationInProgress, Scope, TaskAlreadyRunning, TaskContext
+from .... import CircuitOpen, OperationInProgress, Scope, TaskAlreadyRunning, TaskContext
 from . import _records
 from ._child import Job, run_child
 from ._client import Place, ServiceClient, ServiceFailed
