@@ -13,7 +13,7 @@ from .demo_runs import COMMAND
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["demo", "--records", "3"], "must be at least 100, not 3"),
         (["demo", "--records", "many"], "invalid number value: 'many'"),
@@ -21,17 +21,17 @@ from .demo_runs import COMMAND
         (["demo", "--url", "sqlite:///x", "--backend", "sqlite"], "not allowed with"),
     ],
 )
-def test_bad_arguments_are_refused(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_arguments_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"),
+    ("option", "value", "message"),
     [
         ("--backend", "memory", "backend 'memory' has no capability 'persistent'"),
         ("--backend", "nope", "no backend named 'nope' is installed"),
@@ -39,14 +39,14 @@ def test_bad_arguments_are_refused(
     ],
 )
 def test_a_store_that_processes_cannot_share_is_refused(
-    option: str, value: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    option: str, value: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["demo", "--path", str(tmp_path), option, value]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_database_of_others_is_left_alone(
+def test_a_foreign_database_is_not_touched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     database = tmp_path / "import.db"
@@ -56,26 +56,24 @@ def test_a_database_of_others_is_left_alone(
     assert database.read_text() == "mine"
 
 
-def test_a_folder_that_cannot_be_used_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unusable_folder_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "file"
     file.write_text("")
     assert main(["demo", "--path", str(file)]) == 2
-    assert f"{file} cannot be used: File exists" in capsys.readouterr().err
+    assert f"cannot use {file}: File exists" in capsys.readouterr().err
 
 
-def test_a_damaged_database_is_told_in_a_sentence(
+def test_a_damaged_database_is_reported_without_a_traceback(
     imported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("import.db-wal", "import.db-shm"):
         (imported / name).unlink(missing_ok=True)
     (imported / "import.db").write_text("no database " * 100)
     assert main(["demo", "--path", str(imported)]) == 1
-    assert "The import stopped: " in capsys.readouterr().out
+    assert "The import failed: " in capsys.readouterr().out
 
 
-def test_a_reader_that_leaves_ends_the_demo_quietly(tmp_path: Path) -> None:
+def test_a_closed_pipe_ends_the_demo_silently(tmp_path: Path) -> None:
     arguments = [*COMMAND, "demo", "--path", str(tmp_path), "--records", "100", "--no-kill"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None

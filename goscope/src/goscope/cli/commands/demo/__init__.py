@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the import and return the exit code."""
-    from ._run import run  # imports the packages of the extra
+    from ._supervisor import run  # imports the packages of the extra
 
     return run(arguments)
 
