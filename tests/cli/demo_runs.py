@@ -15,7 +15,7 @@ from typing import NamedTuple
 COMMAND = (sys.executable, "-m", "goscope")
 EXIT_TIMEOUT_S = 60
 RUN_TIMEOUT_S = 110
-"""Bounds for a loaded machine, below the faulthandler's."""
+"""Generous bounds for a loaded machine, below faulthandler_timeout."""
 
 LINE = re.compile(r"(ok|FAILED) +(.+?)  +(.+)")
 

@@ -144,10 +144,11 @@ def _repeated(facts: Facts) -> Check:
     callers: defaultdict[str, list[str]] = defaultdict(list)
     for charge in facts.charges:
         callers[charge.icao].append(charge.by)
+    repeated = len(facts.charges) - len(callers)
     needless = _repeated_needlessly(facts, callers)
     return Check(
         "charge requests repeated",
-        f"{len(facts.charges) - len(callers):,}, recognized by key and not charged again",
+        f"{repeated:,}, recognized by key and not charged again" if repeated else "0",
         f"expected only requests of workers that ended early; also repeated: {_some(needless)}"
         if needless
         else "",
