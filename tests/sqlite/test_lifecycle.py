@@ -19,6 +19,7 @@ from goscope import ScopeNotOpen
 from goscope.errors import BackendUnavailable, SchemaMismatch
 from goscope.providers import Capability
 from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite.schema import VERSION
 
 
 def threads() -> set[threading.Thread]:
@@ -272,12 +273,18 @@ def test_a_closing_loop_does_not_leave_callers_waiting(path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_schema_error_is_no_reason_to_wait(path: Path) -> None:
-    """Only a locked file is tried again; anything else fails at once."""
+async def test_opening_a_schema_from_the_future_fails_without_a_retry(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a locked file is tried again."""
     async with SQLiteAdapter(path) as adapter:
         await adapter._database.submit(
-            lambda c: c.execute("UPDATE go_goscope_meta SET value = 2 WHERE key = 'schema_version'")
+            lambda connection: connection.execute(
+                "UPDATE go_goscope_meta SET value = ? WHERE key = 'schema_version'", (VERSION + 1,)
+            )
         )
-    async with asyncio.timeout(2):
-        with pytest.raises(SchemaMismatch):
-            await SQLiteAdapter(path, busy_timeout="1h").connect()
+    pauses: list[float] = []
+    monkeypatch.setattr("goscope_sqlite._engine.connection.sleep", pauses.append)
+    with pytest.raises(SchemaMismatch):
+        await SQLiteAdapter(path, busy_timeout="1h").connect()
+    assert pauses == []

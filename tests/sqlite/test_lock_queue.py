@@ -45,7 +45,7 @@ def wait_for(adapter: SQLiteAdapter, timeout: str) -> asyncio.Task[bool]:
 
 
 def places(query: Query) -> int:
-    return len(query("SELECT 1 FROM go_goscope_lock_waiters"))
+    return len(query("SELECT 1 FROM go_goscope_lock_queue"))
 
 
 @pytest_asyncio.fixture
@@ -116,7 +116,7 @@ async def test_a_process_that_shows_itself_no_more_is_passed_over(
     await pass_until(clock, lambda: not places(query))
     now = clock.steady_ms()
     place = ("lock:key", "killed", clock.boot_id, now - 100, now)
-    query("INSERT INTO go_goscope_lock_waiters VALUES (?, ?, ?, ?, ?)", *place)
+    query("INSERT INTO go_goscope_lock_queue VALUES (?, ?, ?, ?, ?)", *place)
     assert await adapter.lock.acquire("key") is None
     await clock.advance("1s")
     assert await adapter.lock.acquire("key") is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._engine.connection import WAL_LIMIT
+from goscope_sqlite._engine.connection import WAL_LIMIT_BYTES
 from goscope_sqlite._engine.shared_read import LONGEST
 from goscope_sqlite._engine.wal import LOOK, MOST, PATIENCE, PAUSE, Checkpointer
 
@@ -72,7 +72,7 @@ class Log:
 
     def times(self) -> float:
         """How long it is, in times of its limit."""
-        return self._path.stat().st_size / WAL_LIMIT
+        return self._path.stat().st_size / WAL_LIMIT_BYTES
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def log(
 
 async def test_a_log_that_nobody_reads_begins_anew_at_once(log: Log) -> None:
     for text in "123":
-        await log.write(text * WAL_LIMIT)
+        await log.write(text * WAL_LIMIT_BYTES)
         assert log.is_due()
         assert await log.move() == 0
         assert not await log.grows()
@@ -104,9 +104,9 @@ async def test_a_log_that_nobody_reads_begins_anew_at_once(log: Log) -> None:
 
 
 async def test_a_log_that_began_anew_and_is_long_already_is_moved_without_waiting(log: Log) -> None:
-    await log.write("1" * 3 * WAL_LIMIT)
+    await log.write("1" * 3 * WAL_LIMIT_BYTES)
     await log.move()
-    await log.write("2" * WAL_LIMIT, "other")
+    await log.write("2" * WAL_LIMIT_BYTES, "other")
     assert log.times() < 3
     assert log.is_due()
     assert await log.move() == 0
@@ -114,7 +114,7 @@ async def test_a_log_that_began_anew_and_is_long_already_is_moved_without_waitin
 
 async def test_the_log_is_looked_at_no_more_often_than_is_worth_it(log: Log) -> None:
     assert not log.is_due()
-    await log.write("1" * WAL_LIMIT)
+    await log.write("1" * WAL_LIMIT_BYTES)
     assert not log.is_due(LOOK / 2)
     assert log.is_due(LOOK)
 
@@ -135,7 +135,7 @@ async def test_a_log_that_did_not_begin_anew_is_moved_again_and_its_readers_wait
 ) -> None:
     """Who reads all of it keeps nothing from being moved, but the log from its beginning."""
     reader.ends = True
-    await log.write("1" * WAL_LIMIT)
+    await log.write("1" * WAL_LIMIT_BYTES)
     reader.begin()
     assert log.is_due()
     assert await log.move() == 0, "mostly nobody reads, and waiting would be for nothing"
@@ -150,7 +150,7 @@ async def test_a_log_that_did_not_begin_anew_is_moved_again_and_its_readers_wait
 async def test_a_log_that_nothing_is_written_to_is_not_moved_all_the_time(
     adapter: SQLiteAdapter, log: Log
 ) -> None:
-    await log.write("1" * WAL_LIMIT)
+    await log.write("1" * WAL_LIMIT_BYTES)
     moves = 0
     for _ in range(10):
         await adapter.cache.touch("absent", 1000)
@@ -160,7 +160,7 @@ async def test_a_log_that_nothing_is_written_to_is_not_moved_all_the_time(
     assert moves == 2
 
 
-@pytest.mark.parametrize("length", [1, 2 * WAL_LIMIT, 11 * WAL_LIMIT])
+@pytest.mark.parametrize("length", [1, 2 * WAL_LIMIT_BYTES, 11 * WAL_LIMIT_BYTES])
 async def test_a_checkpoint_gives_up_on_who_reads_for_long(
     log: Log, reader: Reader, length: int
 ) -> None:
@@ -188,12 +188,12 @@ async def test_a_log_that_cannot_be_moved_is_tried_again_when_it_has_grown_or_la
     log: Log, reader: Reader
 ) -> None:
     reader.begin()
-    await log.write("1" * WAL_LIMIT)
+    await log.write("1" * WAL_LIMIT_BYTES)
     assert log.is_due()
     for text in "234":
         await log.move()
         assert not log.is_due()
-        await log.write(text * WAL_LIMIT)
+        await log.write(text * WAL_LIMIT_BYTES)
         assert log.is_due()
     await log.move()
     assert not log.is_due(PAUSE * 0.9)
@@ -202,5 +202,5 @@ async def test_a_log_that_cannot_be_moved_is_tried_again_when_it_has_grown_or_la
     await log.move()
     assert not await log.grows()
     assert not log.is_due()
-    await log.write("5" * WAL_LIMIT)
+    await log.write("5" * WAL_LIMIT_BYTES)
     assert log.is_due()

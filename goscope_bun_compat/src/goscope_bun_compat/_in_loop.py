@@ -93,14 +93,14 @@ class InLoopDatabase(BaseDatabase):
         self._worker = Worker("goscope-sqlite-bun")
         store_id = await self._worker.run(self._open_writer)
         if self._path != MEMORY:
-            reader = Reader(self._path, "auto", self._settings.busy_timeout, self._budget)
+            reader = Reader(self._path, "auto", self._settings.busy_timeout_s, self._budget)
             # Reads in the loop use the writer's connection: they find its pages in its cache, and
             # no transaction of it is open there, except under a checkpoint, when nothing changes.
             await self._open_reader(reader, in_loop=self._writer)
         return store_id
 
     def _open_writer(self) -> str:
-        patience = self._settings.busy_timeout
+        patience = self._settings.busy_timeout_s
         self._writer = sqlite3.connect(
             self._path, timeout=patience, isolation_level=None, check_same_thread=False
         )
@@ -165,7 +165,7 @@ class InLoopDatabase(BaseDatabase):
     def _run(self, batch: Batch) -> None:
         batch.run(cast(sqlite3.Connection, self._writer))
         if batch.blocked is not None:
-            batch.give_up(self._settings.busy_timeout)
+            batch.give_up(self._settings.busy_timeout_s)
         self._resolve(batch)
         self._is_log_long = self._checkpointer is not None and self._checkpointer.is_due()
 

@@ -68,7 +68,7 @@ class AiosqliteDatabase(BaseDatabase):
         with self._lender.watching():
             store_id = await self._open_writer()
         if self._path != MEMORY:
-            reader = Reader(self._path, self._reads, self._settings.busy_timeout, self._budget)
+            reader = Reader(self._path, self._reads, self._settings.busy_timeout_s, self._budget)
             await self._open_reader(reader)
         return store_id
 
@@ -77,7 +77,7 @@ class AiosqliteDatabase(BaseDatabase):
             self._path,
             factory=JobConnection,
             isolation_level=None,
-            timeout=self._settings.busy_timeout,
+            timeout=self._settings.busy_timeout_s,
         )
         self._writer = await connecting
         stop_at_exit(self._writer)

@@ -8,7 +8,7 @@ import sqlite3
 from time import monotonic, sleep
 from typing import Final
 
-from .connection import WAL_LIMIT
+from .connection import WAL_LIMIT_BYTES
 from .shared_read import LONGEST
 
 logger: Final = logging.getLogger("goscope_sqlite")
@@ -16,7 +16,7 @@ logger: Final = logging.getLogger("goscope_sqlite")
 LOOK: Final = 0.001
 PAUSE: Final = 0.5
 """Seconds between two looks at the size of the log, and between two checkpoints unless it has grown
-by another `WAL_LIMIT` before. Beyond that limit each commit makes the file longer, since it is cut
+by another `WAL_LIMIT_BYTES` before. Beyond that limit each commit makes the file longer, since it is cut
 off there when it begins anew, and that takes a sixth of the commit's time: looks are cheaper."""
 
 PATIENCE: Final = 0.005
@@ -103,7 +103,7 @@ class Checkpointer:
         """How long the log is, in times of its limit."""
         try:
             # Only asked for its size: closing a file of SQLite's own would drop SQLite's locks.
-            return os.stat(f"{self._path}-wal").st_size / WAL_LIMIT
+            return os.stat(f"{self._path}-wal").st_size / WAL_LIMIT_BYTES
         except FileNotFoundError:
             return 0.0
 

@@ -47,7 +47,7 @@ _NEXT_TOKEN_IF_FREE: Final = """
     UPDATE go_goscope_meta SET value = value + 1
     WHERE key = 'token'
         AND NOT EXISTS (SELECT 1 FROM go_goscope_locks WHERE key = ?)
-        AND NOT EXISTS (SELECT 1 FROM go_goscope_lock_waiters WHERE key = ?)
+        AND NOT EXISTS (SELECT 1 FROM go_goscope_lock_queue WHERE key = ?)
     RETURNING value
 """
 _GRANT: Final = (

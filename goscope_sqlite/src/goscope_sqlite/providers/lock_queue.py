@@ -23,19 +23,19 @@ STALE_MS: Final = 1_000
 """A process that shows itself no more is passed over after this long."""
 
 FIRST: Final = """
-    SELECT waiter FROM go_goscope_lock_waiters
+    SELECT waiter FROM go_goscope_lock_queue
     WHERE key = ? AND boot_id = ? AND last_heartbeat > ? ORDER BY since, waiter LIMIT 1
 """
 """Who is next; its parameters are those of `Line.first_of`."""
 
 _ENTER: Final = """
-    INSERT OR REPLACE INTO go_goscope_lock_waiters (key, waiter, boot_id, since, last_heartbeat)
+    INSERT OR REPLACE INTO go_goscope_lock_queue (key, waiter, boot_id, since, last_heartbeat)
     VALUES (?, ?, ?, ?, ?)
 """
 _STALE: Final = "(boot_id <> ? OR last_heartbeat <= ?)"
-_STALE_KEYS: Final = f"SELECT DISTINCT key FROM go_goscope_lock_waiters WHERE {_STALE} LIMIT ?"
-_REMOVE_STALE: Final = f"DELETE FROM go_goscope_lock_waiters WHERE key = ? AND {_STALE}"
-_LEAVE: Final = "DELETE FROM go_goscope_lock_waiters WHERE key = ? AND waiter = ?"
+_STALE_KEYS: Final = f"SELECT DISTINCT key FROM go_goscope_lock_queue WHERE {_STALE} LIMIT ?"
+_REMOVE_STALE: Final = f"DELETE FROM go_goscope_lock_queue WHERE key = ? AND {_STALE}"
+_LEAVE: Final = "DELETE FROM go_goscope_lock_queue WHERE key = ? AND waiter = ?"
 
 
 @dataclass(slots=True)
