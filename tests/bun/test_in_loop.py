@@ -79,7 +79,7 @@ async def test_a_lone_write_is_committed_at_once(adapter: BunSQLiteAdapter, path
 async def test_writes_of_one_turn_are_committed_together(
     adapter: BunSQLiteAdapter, path: Path
 ) -> None:
-    adapter._database._queue._max_seconds = 60  # on a slow machine, too
+    adapter._database._queue._max_work_s = 60  # on a slow machine, too
     seen: list[int] = []
     alone = adapter._database.submit(insert("w0"))
     await asyncio.sleep(0.01)
@@ -126,7 +126,7 @@ async def test_no_statement_in_the_loop_writes_many_rows(
     """Where each row is slow to come, nothing else could run until the last one was there."""
     statements: list[str] = []
     await adapter._database.submit(
-        lambda connection: connection.set_trace_callback(statements.append), one_statement=True
+        lambda connection: connection.set_trace_callback(statements.append), autocommit=True
     )
     with write_lock(path):
         writing = [asyncio.create_task(adapter.cache.set(f"key{n}", n)) for n in range(10)]

@@ -12,11 +12,11 @@ import pytest
 
 from goscope.errors import ScopeNotOpen
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._engine.thread import GATHER_FROM, GATHER_SECONDS, GATHER_TO
+from goscope_sqlite._engine.thread import COMMIT_DELAY_S, COMMIT_SIBLINGS, MAX_DELAYED_WRITES
 
 pytestmark = pytest.mark.asyncio
 
-CALLERS = 2 * GATHER_TO
+CALLERS = 2 * MAX_DELAYED_WRITES
 ROUNDS = 12
 
 
@@ -71,22 +71,24 @@ async def test_writes_wait_for_those_who_read_and_then_write(
     adapter: SQLiteAdapter, sent: Now
 ) -> None:
     sizes = await batches(adapter, CALLERS, 10)
-    begun = next(number for number, size in enumerate(sizes) if size >= GATHER_FROM)
-    assert len(sizes) - begun < 2 * CALLERS * ROUNDS / GATHER_TO
+    begun = next(number for number, size in enumerate(sizes) if size >= COMMIT_SIBLINGS)
+    assert len(sizes) - begun < 2 * CALLERS * ROUNDS / MAX_DELAYED_WRITES
 
 
 async def test_after_a_large_commit_its_callers_go_on_before_the_next(
     adapter: SQLiteAdapter, sent: Now
 ) -> None:
     """They read and will write again: what the few others have to write need not go alone."""
-    sizes = await batches(adapter, GATHER_TO, 10)
-    after_large = [size for last, size in itertools.pairwise(sizes) if last > GATHER_TO / 2]
+    sizes = await batches(adapter, MAX_DELAYED_WRITES, 10)
+    after_large = [
+        size for last, size in itertools.pairwise(sizes) if last > MAX_DELAYED_WRITES / 2
+    ]
     assert len(after_large) >= ROUNDS / 2
-    assert min(after_large[: ROUNDS // 2]) >= GATHER_FROM
+    assert min(after_large[: ROUNDS // 2]) >= COMMIT_SIBLINGS
 
 
 async def test_writes_wait_no_longer_than_they_may(adapter: SQLiteAdapter, sent: Now) -> None:
-    sent.step = GATHER_SECONDS * 2
+    sent.step = COMMIT_DELAY_S * 2
     await write_together(adapter)
     async with reads(adapter):
         await asyncio.wait_for(adapter.cache.set("key", "written"), 10)
@@ -115,7 +117,7 @@ async def test_writes_that_wait_for_more_happen_when_the_adapter_is_closed(
 
 
 async def write_together(adapter: SQLiteAdapter) -> None:
-    await asyncio.gather(*(adapter.cache.set(f"key{n}", 0) for n in range(GATHER_FROM + 1)))
+    await asyncio.gather(*(adapter.cache.set(f"key{n}", 0) for n in range(COMMIT_SIBLINGS + 1)))
 
 
 @asynccontextmanager

@@ -69,7 +69,7 @@ async def test_something_that_is_no_path(path: str) -> None:
 
 async def test_a_file_that_is_no_database(path: Path) -> None:
     path.write_bytes(b"This is a letter to a friend, and no database.\n" * 100)
-    await refused(path, BackendCorrupt, "is no SQLite database.*restore the file from a backup")
+    await refused(path, BackendCorrupt, "not an SQLite database.*restore the file from a backup")
 
 
 async def test_a_schema_from_the_future(path: Path, query: Query) -> None:
@@ -151,7 +151,7 @@ async def test_a_full_disk_refuses_writes_and_keeps_what_was_stored(
         connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
 
     await adapter._database.submit(fill_up)
-    with pytest.raises(BackendFull, match=r"store\.db: there is no room left"):
+    with pytest.raises(BackendFull, match=r"store\.db: the disk is full"):
         await adapter.cache.set("big", "x" * 100_000)
     assert await adapter.cache.get("key") == "kept"
     assert query("PRAGMA integrity_check") == [("ok",)]

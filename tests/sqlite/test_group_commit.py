@@ -16,7 +16,7 @@ from goscope import Checkpoint
 from goscope.errors import BackendBusy, BackendError, BackendFull
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite._engine.batch import Write
-from goscope_sqlite._engine.multi_row_insert import RowStatement, RowWrite
+from goscope_sqlite._engine.multi_row_insert import InsertRow, MultiRowInsert
 
 pytestmark = pytest.mark.asyncio
 
@@ -107,18 +107,18 @@ async def test_a_lone_write_is_on_its_way_at_once(adapter: SQLiteAdapter) -> Non
     for _ in range(3):
         write = adapter._database.submit(insert("w1"))
         assert isinstance(write, Write)
-        assert write.begun
+        assert write.started
         with contextlib.suppress(BackendError):  # the key is there from the second time on
             await write
 
 
-async def test_a_lone_statement_needs_no_transaction(adapter: SQLiteAdapter) -> None:
+async def test_a_lautocommit_needs_no_transaction(adapter: SQLiteAdapter) -> None:
     """SQLite applies it whole or not at all by itself."""
     statements: list[str] = []
     handle = await adapter.lock.acquire("key")
     assert handle is not None
     await adapter._database.submit(
-        lambda connection: connection.set_trace_callback(statements.append), one_statement=True
+        lambda connection: connection.set_trace_callback(statements.append), autocommit=True
     )
     await adapter.cache.set("key", 1, "1h")
     await adapter.circuit_breaker.record_failure("key", 5)
@@ -139,26 +139,26 @@ async def test_a_statement_that_is_not_alone_shares_the_transaction(
 ) -> None:
     with Gate() as gate:
         running = adapter._database.submit(gate)
-        first = adapter._database.submit(insert("w1"), one_statement=True)
+        first = adapter._database.submit(insert("w1"), autocommit=True)
         second = adapter._database.submit(lambda _: data_version())
         before = data_version()
     await asyncio.gather(running, first)
     assert await second == before
 
 
-async def test_a_lone_statement_that_fails_leaves_nothing_behind(
+async def test_a_lautocommit_that_fails_leaves_nothing_behind(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO go_goscope_meta VALUES ('w1', 0), ('token', 0)")
 
     with pytest.raises(BackendError, match="UNIQUE"):
-        await adapter._database.submit(fail, one_statement=True)
+        await adapter._database.submit(fail, autocommit=True)
     assert inserted(query) == []
-    assert await adapter._database.submit(insert("w2"), one_statement=True) == "w2"
+    assert await adapter._database.submit(insert("w2"), autocommit=True) == "w2"
 
 
-async def test_a_lone_statement_meets_a_side_row_or_a_row_of_its_own(
+async def test_a_lautocommit_meets_a_side_row_or_a_row_of_its_own(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
     """What one statement cannot do is done in a transaction."""
@@ -228,7 +228,7 @@ async def test_entries_that_wait_are_written_by_few_statements(adapter: SQLiteAd
     """Each statement more gives the interpreter away, and competes with the loop to get it back."""
     statements: list[str] = []
     await adapter._database.submit(
-        lambda connection: connection.set_trace_callback(statements.append), one_statement=True
+        lambda connection: connection.set_trace_callback(statements.append), autocommit=True
     )
     assert await set_together(adapter, [(f"{n}", n) for n in range(100)]) == [None] * 100
     await adapter.cache.set_many({f"{n}": -n for n in range(100)})
@@ -240,16 +240,16 @@ async def test_entries_that_wait_are_written_by_few_statements(adapter: SQLiteAd
 async def test_only_rows_of_the_same_statement_go_together(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
-    put = RowStatement("INSERT OR REPLACE INTO go_goscope_meta VALUES {rows}", columns=2)
-    add = RowStatement("INSERT OR IGNORE INTO go_goscope_meta VALUES {rows}", columns=2)
+    put = MultiRowInsert("INSERT OR REPLACE INTO go_goscope_meta VALUES {rows}", columns=2)
+    add = MultiRowInsert("INSERT OR IGNORE INTO go_goscope_meta VALUES {rows}", columns=2)
     outcomes = await together(
         adapter,
-        RowWrite(put, ("w1", "put")),
-        RowWrite(put, ("w2", "put")),
-        RowWrite(add, ("w2", "added")),
-        RowWrite(add, ("w3", "added")),
+        InsertRow(put, ("w1", "put")),
+        InsertRow(put, ("w2", "put")),
+        InsertRow(add, ("w2", "added")),
+        InsertRow(add, ("w3", "added")),
         insert("w4"),
-        RowWrite(add, ("w5", "added")),
+        InsertRow(add, ("w5", "added")),
     )
     assert outcomes == [True, True, False, True, "w4", True]
     assert query("SELECT value FROM go_goscope_meta WHERE key = 'w2'") == [("put",)]
@@ -357,9 +357,9 @@ async def test_the_disk_gets_full_for_one_write_and_the_others_are_kept(
     assert await submit(insert("w3")) == "w3"
 
 
-@pytest.mark.parametrize("one_statement", [False, True])
+@pytest.mark.parametrize("autocommit", [False, True])
 async def test_every_write_gets_its_own_error_when_the_lock_is_not_to_be_had(
-    path: Path, one_statement: bool
+    path: Path, autocommit: bool
 ) -> None:
     async with SQLiteAdapter(path, busy_timeout="50ms") as adapter:
         other = sqlite3.connect(path, isolation_level=None)
@@ -367,7 +367,7 @@ async def test_every_write_gets_its_own_error_when_the_lock_is_not_to_be_had(
             other.execute("BEGIN IMMEDIATE")
             submit = adapter._database.submit
             outcomes = await asyncio.gather(
-                *(submit(insert(f"w{number}"), one_statement=one_statement) for number in range(3)),
+                *(submit(insert(f"w{number}"), autocommit=autocommit) for number in range(3)),
                 return_exceptions=True,
             )
         finally:

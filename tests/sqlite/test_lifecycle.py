@@ -50,7 +50,7 @@ async def test_a_failing_connect_leaves_nothing_open(path: Path) -> None:
     adapter = SQLiteAdapter(path)
     before = threads()
     for _ in range(2):
-        with pytest.raises(Exception, match="no SQLite database"):
+        with pytest.raises(Exception, match="not an SQLite database"):
             await adapter.connect()
     await ended(before)
     path.unlink()

@@ -12,7 +12,12 @@ import pytest
 
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite._engine import starvation_guard
-from goscope_sqlite._engine.starvation_guard import LONGEST, LONGEST_PATIENCE, PATIENCE, Lender
+from goscope_sqlite._engine.starvation_guard import (
+    FIRST_CHECK_S,
+    MAX_CHECK_INTERVAL_S,
+    MAX_YIELD_S,
+    GilStarvationGuard,
+)
 from goscope_sqlite._engine.worker import Worker
 
 
@@ -67,85 +72,85 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     return loop
 
 
-def do(lender: Lender) -> None:
+def do(guard: GilStarvationGuard) -> None:
     """Do one job, as the thread does."""
-    lender.run(lambda: None)
+    guard.run(lambda: None)
 
 
 def test_a_busy_loop_stands_still_until_the_thread_is_done(loop: Loop) -> None:
-    lender = Lender()
-    lender.sent()
-    loop.meanwhile = lambda: do(lender)
-    loop.work(PATIENCE * 0.9)
+    guard = GilStarvationGuard()
+    guard.job_submitted()
+    loop.meanwhile = lambda: do(guard)
+    loop.work(FIRST_CHECK_S * 0.9)
     assert loop.stood_still == 0
-    loop.work(PATIENCE * 0.2)
-    assert loop.stood_still == pytest.approx(starvation_guard.STEP)
+    loop.work(FIRST_CHECK_S * 0.2)
+    assert loop.stood_still == pytest.approx(starvation_guard.YIELD_STEP_S)
 
 
 def test_it_stands_still_for_one_job_whatever_the_thread_was_given(loop: Loop) -> None:
-    lender = Lender()
+    guard = GilStarvationGuard()
     for _ in range(5):
-        lender.sent()
-    loop.meanwhile = lambda: do(lender)
-    loop.work(PATIENCE)
-    assert loop.stood_still == pytest.approx(starvation_guard.STEP)
-    loop.work(PATIENCE)
-    assert loop.stood_still == pytest.approx(2 * starvation_guard.STEP)
+        guard.job_submitted()
+    loop.meanwhile = lambda: do(guard)
+    loop.work(FIRST_CHECK_S)
+    assert loop.stood_still == pytest.approx(starvation_guard.YIELD_STEP_S)
+    loop.work(FIRST_CHECK_S)
+    assert loop.stood_still == pytest.approx(2 * starvation_guard.YIELD_STEP_S)
 
 
 def test_a_loop_that_has_pauses_never_stands_still(loop: Loop) -> None:
-    lender = Lender()
-    lender.sent()
-    loop.work(1, share=starvation_guard.BUSY * 0.9)
+    guard = GilStarvationGuard()
+    guard.job_submitted()
+    loop.work(1, share=starvation_guard.BUSY_LOOP_SHARE * 0.9)
     assert loop.stood_still == 0
 
 
 def test_a_thread_that_works_as_well_is_left_alone(loop: Loop) -> None:
-    lender = Lender()
-    do(lender)  # so that it is known which thread it is
-    lender.sent()
-    loop.work(1, share=0.9, thread=0.9 * starvation_guard.STARVED * 1.1)
+    guard = GilStarvationGuard()
+    do(guard)  # so that it is known which thread it is
+    guard.job_submitted()
+    loop.work(1, share=0.9, thread=0.9 * starvation_guard.STARVED_THREAD_RATIO * 1.1)
     assert loop.stood_still == 0
     loop.work(
-        1, share=0.9, thread=0.9 * starvation_guard.STARVED * 0.9
+        1, share=0.9, thread=0.9 * starvation_guard.STARVED_THREAD_RATIO * 0.9
     )  # what wakes in vain works too
     assert loop.stood_still > 0
 
 
 def test_a_thread_that_gets_along_is_left_alone(loop: Loop) -> None:
-    lender = Lender()
+    guard = GilStarvationGuard()
     for _ in range(100):
-        lender.sent()
-        loop.work(PATIENCE / 2)
-        do(lender)
-        lender.returned()
+        guard.job_submitted()
+        loop.work(FIRST_CHECK_S / 2)
+        do(guard)
+        guard.job_finished()
     assert loop.stood_still == 0
 
 
 def test_a_queue_that_gets_shorter_is_left_alone(loop: Loop) -> None:
-    lender = Lender()
+    guard = GilStarvationGuard()
     for _ in range(100):
-        lender.sent()
+        guard.job_submitted()
     for _ in range(100):
-        loop.work(PATIENCE / 2)
-        do(lender)
-        lender.returned()
+        loop.work(FIRST_CHECK_S / 2)
+        do(guard)
+        guard.job_finished()
     assert loop.stood_still == 0
 
 
 def test_a_thread_that_waits_for_something_else_costs_ever_less(loop: Loop) -> None:
-    lender = Lender()
-    lender.sent()
-    loop.work(PATIENCE)
-    assert loop.stood_still == pytest.approx(LONGEST, abs=2 * starvation_guard.STEP)
+    guard = GilStarvationGuard()
+    guard.job_submitted()
+    loop.work(FIRST_CHECK_S)
+    assert loop.stood_still == pytest.approx(MAX_YIELD_S, abs=2 * starvation_guard.YIELD_STEP_S)
     loop.work(10)
-    most = 10 / (LONGEST_PATIENCE + LONGEST) * LONGEST
+    most = 10 / (MAX_CHECK_INTERVAL_S + MAX_YIELD_S) * MAX_YIELD_S
     assert loop.stood_still < 1.2 * most
     before = loop.stood_still
-    do(lender)
-    lender.returned()
-    lender.sent()  # the next job is helped soon again
-    loop.work(LONGEST_PATIENCE + PATIENCE)
+    do(guard)
+    guard.job_finished()
+    guard.job_submitted()  # the next job is helped soon again
+    loop.work(MAX_CHECK_INTERVAL_S + FIRST_CHECK_S)
     assert loop.stood_still > before
 
 
@@ -153,17 +158,17 @@ def test_a_thread_that_has_ended_is_no_error(loop: Loop, monkeypatch: pytest.Mon
     def ended(_: int) -> float:
         raise OSError("no such thread")
 
-    lender = Lender()
-    do(lender)
+    guard = GilStarvationGuard()
+    do(guard)
     monkeypatch.setattr("time.clock_gettime", ended)
-    lender.sent()
-    loop.work(PATIENCE)
+    guard.job_submitted()
+    loop.work(FIRST_CHECK_S)
     assert loop.stood_still > 0
 
 
 def test_nothing_is_left_behind_when_nothing_is_out(loop: Loop) -> None:
-    lender = Lender()
-    with pytest.raises(OSError, match="full"), lender.watching():
+    guard = GilStarvationGuard()
+    with pytest.raises(OSError, match="full"), guard.watch():
         raise OSError("full")
     loop.work(1)
     assert loop.timer is None

@@ -10,8 +10,14 @@ import pytest
 
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite._engine.connection import WAL_LIMIT_BYTES
-from goscope_sqlite._engine.shared_read import LONGEST
-from goscope_sqlite._engine.wal import LOOK, MOST, PATIENCE, PAUSE, Checkpointer
+from goscope_sqlite._engine.shared_read import MAX_HOLD_S
+from goscope_sqlite._engine.wal import (
+    MAX_BACKOFF_FACTOR,
+    READER_WAIT_S,
+    RETRY_INTERVAL_S,
+    SIZE_CHECK_INTERVAL_S,
+    Checkpointer,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -62,10 +68,10 @@ class Log:
     async def move(self) -> float:
         """Move it under the write lock; how many seconds that waited for readers."""
         began = self.seconds
-        await self._adapter._database.submit(lambda _: self.checkpointer.move())
+        await self._adapter._database.submit(lambda _: self.checkpointer.checkpoint())
         return self.seconds - began
 
-    def is_due(self, after: float = LOOK) -> bool:
+    def is_due(self, after: float = SIZE_CHECK_INTERVAL_S) -> bool:
         """Whether it is to be moved so many seconds from now."""
         self.seconds += after * 1.01
         return self.checkpointer.is_due()
@@ -115,8 +121,8 @@ async def test_a_log_that_began_anew_and_is_long_already_is_moved_without_waitin
 async def test_the_log_is_looked_at_no_more_often_than_is_worth_it(log: Log) -> None:
     assert not log.is_due()
     await log.write("1" * WAL_LIMIT_BYTES)
-    assert not log.is_due(LOOK / 2)
-    assert log.is_due(LOOK)
+    assert not log.is_due(SIZE_CHECK_INTERVAL_S / 2)
+    assert log.is_due(SIZE_CHECK_INTERVAL_S)
 
 
 async def test_a_checkpoint_waits_for_who_keeps_it_from_the_end_of_the_log(
@@ -126,7 +132,7 @@ async def test_a_checkpoint_waits_for_who_keeps_it_from_the_end_of_the_log(
     await log.write("1")
     reader.begin()
     await log.write("2")
-    assert await log.move() == pytest.approx(LONGEST)
+    assert await log.move() == pytest.approx(MAX_HOLD_S)
     assert not await log.grows()
 
 
@@ -142,7 +148,7 @@ async def test_a_log_that_did_not_begin_anew_is_moved_again_and_its_readers_wait
     assert await log.grows()
     reader.begin()
     assert log.is_due()
-    assert await log.move() == pytest.approx(LONGEST * log.times())
+    assert await log.move() == pytest.approx(MAX_HOLD_S * log.times())
     assert not await log.grows()
     assert not log.is_due()
 
@@ -168,8 +174,8 @@ async def test_a_checkpoint_gives_up_on_who_reads_for_long(
     await log.write("1")
     reader.begin()
     await log.write("2" * length)
-    patience = PATIENCE * min(max(log.times(), 1), MOST)
-    assert patience <= await log.move() <= patience + LONGEST
+    patience = READER_WAIT_S * min(max(log.times(), 1), MAX_BACKOFF_FACTOR)
+    assert patience <= await log.move() <= patience + MAX_HOLD_S
     assert await log.grows()
 
 
@@ -177,11 +183,11 @@ async def test_a_checkpoint_never_waits_twice_for_the_same_reader(log: Log, read
     await log.write("1")
     reader.begin()
     await log.write("2")
-    assert await log.move() > PATIENCE / 2
+    assert await log.move() > READER_WAIT_S / 2
     assert await log.move() == 0
     reader.begin()
     await log.write("3")
-    assert await log.move() > PATIENCE / 2
+    assert await log.move() > READER_WAIT_S / 2
 
 
 async def test_a_log_that_cannot_be_moved_is_tried_again_when_it_has_grown_or_later(
@@ -196,8 +202,8 @@ async def test_a_log_that_cannot_be_moved_is_tried_again_when_it_has_grown_or_la
         await log.write(text * WAL_LIMIT_BYTES)
         assert log.is_due()
     await log.move()
-    assert not log.is_due(PAUSE * 0.9)
-    assert log.is_due(PAUSE * 0.1)
+    assert not log.is_due(RETRY_INTERVAL_S * 0.9)
+    assert log.is_due(RETRY_INTERVAL_S * 0.1)
     reader.end()
     await log.move()
     assert not await log.grows()
