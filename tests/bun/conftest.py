@@ -52,7 +52,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest_asyncio.fixture
 async def adapter(path: Path) -> AsyncIterator[BunSQLiteAdapter]:
-    async with BunSQLiteAdapter(path) as adapter:
+    async with BunSQLiteAdapter(path, busy_timeout="60s") as adapter:
         yield adapter
 
 

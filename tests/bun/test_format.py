@@ -72,7 +72,7 @@ ODD_KEYS = ["it's", 'say "hi"', "100%", "a_b", "*", "?[x]", "a:b", "ключ �
 
 @pytest_asyncio.fixture(params=["", "shop:"])
 async def adapter(path: Path, request: pytest.FixtureRequest) -> AsyncIterator[BunSQLiteAdapter]:
-    async with BunSQLiteAdapter(path, key_prefix=request.param) as adapter:
+    async with BunSQLiteAdapter(path, key_prefix=request.param, busy_timeout="60s") as adapter:
         yield adapter
 
 
@@ -170,7 +170,7 @@ async def test_both_sides_respect_the_expiry(path: Path, serve: Serve) -> None:
     """Python to the millisecond; Bun, which counts whole seconds, up to a second later."""
     clock = FakeClock(wall_ms=time.time_ns() // 1_000_000)  # like the clock of Bun
     service = serve()
-    async with BunSQLiteAdapter(path, clock=clock) as adapter:
+    async with BunSQLiteAdapter(path, busy_timeout="60s", clock=clock) as adapter:
         await adapter.cache.set("brief", 1, "61500ms")
         await adapter.cache.set("long", 1, "1h")
         await adapter.idempotency.set("result", 1, "1h")
@@ -189,7 +189,7 @@ async def test_both_sides_respect_the_expiry(path: Path, serve: Serve) -> None:
 async def test_expired_rows_of_bun_are_swept(path: Path, serve: Serve) -> None:
     clock = FakeClock(wall_ms=time.time_ns() // 1_000_000)  # like the clock of Bun
     service = serve()
-    async with BunSQLiteAdapter(path, clock=clock) as adapter:
+    async with BunSQLiteAdapter(path, busy_timeout="60s", clock=clock) as adapter:
         service.call("set", "key", "1", 1000)
         service.call("setResult", "key", "1", 1000)
         await clock.advance("1h")

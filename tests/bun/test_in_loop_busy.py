@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from goscope.errors import BackendBusy
 from goscope_bun_compat import BunSQLiteAdapter, Database
@@ -18,20 +16,10 @@ from .writes import insert, inserted, write_lock
 pytestmark = pytest.mark.asyncio
 
 
-@pytest_asyncio.fixture
-async def adapter(path: Path) -> AsyncIterator[BunSQLiteAdapter]:
-    """An adapter that never gives up on a lock during a test."""
-    async with BunSQLiteAdapter(path, busy_timeout="60s") as adapter:
-        yield adapter
-
-
 async def test_a_foreign_write_lock_delays_writes_and_not_the_event_loop(
     adapter: BunSQLiteAdapter, path: Path
 ) -> None:
-    """A wait in the loop would last for the whole busy timeout, and the writes would fail.
-
-    For nothing but the loop releases the lock.
-    """
+    """A wait in the loop would keep the test from releasing the lock, and the writes would fail."""
     await adapter.cache.set("old", 1)
     with write_lock(path):
         writing = [asyncio.create_task(adapter.cache.set(f"{n}", n)) for n in range(64)]

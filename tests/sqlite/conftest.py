@@ -29,7 +29,7 @@ def clock() -> FakeClock:
 @pytest_asyncio.fixture
 async def adapter(path: Path, clock: FakeClock) -> AsyncIterator[SQLiteAdapter]:
     """An open adapter on ``path`` whose clock stands still."""
-    async with SQLiteAdapter(path, locks="shared", clock=clock) as adapter:
+    async with SQLiteAdapter(path, locks="shared", busy_timeout="60s", clock=clock) as adapter:
         yield adapter
 
 

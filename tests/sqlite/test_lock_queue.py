@@ -23,7 +23,9 @@ pytestmark = pytest.mark.asyncio
 @pytest_asyncio.fixture
 async def other(path: Path, clock: FakeClock) -> AsyncIterator[SQLiteAdapter]:
     # Reads in the loop: then each poll takes place at its exact time on the clock.
-    async with SQLiteAdapter(path, locks="shared", reads="loop", clock=clock) as other:
+    async with SQLiteAdapter(
+        path, locks="shared", reads="loop", busy_timeout="60s", clock=clock
+    ) as other:
         yield other
 
 

@@ -26,7 +26,7 @@ import asyncio, sys
 from goscope_sqlite import SQLiteAdapter
 
 async def main():
-    async with SQLiteAdapter(sys.argv[1], locks="shared") as adapter:
+    async with SQLiteAdapter(sys.argv[1], locks="shared", busy_timeout="60s") as adapter:
         {body}
 
 asyncio.run(main())
@@ -86,7 +86,7 @@ async def acquired(locks: LockProvider, key: str) -> LockHandle:
 
 @pytest.mark.asyncio
 async def test_a_lock_excludes_other_processes_and_its_release_is_noticed(path: Path) -> None:
-    async with SQLiteAdapter(path, locks="shared") as adapter:
+    async with SQLiteAdapter(path, locks="shared", busy_timeout="60s") as adapter:
         with child(path, HOLD) as holder:
             token = int(await line(holder.stdout))
             assert isinstance(adapter.lock, SupportsWait)
@@ -108,7 +108,7 @@ async def test_a_lock_excludes_other_processes_and_its_release_is_noticed(path: 
 @pytest.mark.asyncio
 async def test_the_lock_of_a_killed_process_is_free_at_once(path: Path) -> None:
     """Its lease would run for another hour."""
-    async with SQLiteAdapter(path, locks="shared") as adapter:
+    async with SQLiteAdapter(path, locks="shared", busy_timeout="60s") as adapter:
         with child(path, HOLD) as holder:
             token = int(await line(holder.stdout))
             assert isinstance(adapter.lock, SupportsWait)
@@ -152,7 +152,7 @@ async def test_counters_of_several_processes_lose_no_increment(path: Path) -> No
             await adapter.circuit_breaker.record_failure("key", 1000)
         print("done")
 """
-    async with SQLiteAdapter(path) as adapter:
+    async with SQLiteAdapter(path, busy_timeout="60s") as adapter:
         with child(path, body) as one, child(path, body) as two:
             for each in (one, two):
                 assert await line(each.stdout) == "done"
@@ -311,7 +311,7 @@ async def test_the_wal_stays_small_whatever_another_process_does(
     """60 MB pass through it. The reading process holds a read mark nearly all the time."""
     wal = path.with_name(f"{path.name}-wal")
     sizes: list[int] = []
-    async with SQLiteAdapter(path) as adapter:
+    async with SQLiteAdapter(path, busy_timeout="60s") as adapter:
         with child(path, body) as other:
             for number in range(rounds):
                 text = f"{number}" + "x" * 3000
