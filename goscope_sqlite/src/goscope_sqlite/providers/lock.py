@@ -103,7 +103,7 @@ class Lease(NamedTuple):
         )
 
 
-class _Poll(NamedTuple):
+class _PollResult(NamedTuple):
     """The result of a poll, valid until ``until`` as long as the file has this ``version``."""
 
     version: int | None
@@ -153,11 +153,11 @@ class SQLiteLockProvider(BaseLockProvider):
     async def _wait_free(self, key: str, end: int | None) -> bool:
         """Poll the lock. Return True once it may be free, False after ``end``."""
         clock = self.context.clock
-        poll: _Poll | None = None
+        poll: _PollResult | None = None
         head_since: int | None = None
         notified = False
         while True:
-            waited = self._queue.poll(key)
+            waited = self._queue.record_poll(key)
             if self._queue.is_heartbeat_due(key):
                 await self._queue.heartbeat(key)
             version = self._database.version()
@@ -181,7 +181,7 @@ class SQLiteLockProvider(BaseLockProvider):
             until = poll.until if end is None else min(poll.until, end)
             notified = await self.notifier.wait(key, min(pause, until - now) / 1000, clock)
 
-    async def _poll(self, key: str, version: int | None) -> _Poll:
+    async def _poll(self, key: str, version: int | None) -> _PollResult:
         """Read the lease and the head of the queue, and check that the holder is alive."""
         row = await self._database.read_one(_POLL, (*self._queue.head_params(key), key))
         assert row is not None  # of a left join to one row
@@ -193,7 +193,7 @@ class SQLiteLockProvider(BaseLockProvider):
         until = clock.steady_ms() + (
             min(left, FULL_CHECK_INTERVAL_MS) if left > 0 else FULL_CHECK_INTERVAL_MS
         )
-        return _Poll(version, until, is_head, is_free)
+        return _PollResult(version, until, is_head, is_free)
 
     async def held(self) -> AsyncIterator[tuple[str, LockHolder]]:
         """Every unreleased grant of this prefix and namespace, by stored key."""

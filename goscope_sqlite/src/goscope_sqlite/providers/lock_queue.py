@@ -64,7 +64,7 @@ class LockQueue:
         self._me = unique_name()
         self._tickets: dict[str, _Ticket] = {}
 
-    def poll(self, key: str) -> int:
+    def record_poll(self, key: str) -> int:
         """Record that the process polls the lock. Return for how many milliseconds it has."""
         now = self._context.clock.steady_ms()
         ticket = self._tickets.get(key)
