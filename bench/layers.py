@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import sqlite3
 import time
@@ -16,8 +15,8 @@ import msgspec
 import goscope
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite.engine import Batch, new_write
 
+from .internals import Engine
 from .progress import say
 from .result import Measured
 from .size import Size
@@ -61,22 +60,15 @@ async def _measure(
     workload: str, stack: Mapping[str, Layer], gs: goscope.Scope, size: Size
 ) -> list[Measured]:
     """Let the layers take turns; the first is what the others are compared with."""
-    adapter: Any = gs.persistence
-    database = adapter._database
+    engine = Engine(gs.persistence)
     order = random.Random(1)
-
-    def move_log(_: sqlite3.Connection) -> None:
-        database._checkpointer.move()  # under the write lock, which this write has
-
     calls = max(4, round(CALLS_A_SECOND * size.sample_seconds))
     seconds: dict[str, list[float]] = {name: [] for name in stack}
     first = 0
     for _ in range(ROUNDS * size.rounds):
         for name in order.sample(list(stack), len(stack)):
             numbers = range(first, first := first + calls)
-            await database.submit(move_log)
-            if database._draining is not None:  # it has a log of its own to move
-                await asyncio.wait([database._draining])
+            await engine.checkpoint()
             began = perf_counter()
             await stack[name](numbers)
             seconds[name].append((perf_counter() - began) / calls)
@@ -89,8 +81,8 @@ async def _measure(
 
 def _getting(gs: goscope.Scope) -> Mapping[str, Layer]:
     adapter: Any = gs.persistence
-    database = adapter._database
-    execute = database._reader._in_loop.cursor().execute
+    engine = Engine(adapter)
+    execute = engine.in_loop_reader.cursor().execute
 
     def statement(number: int) -> None:
         key = f"cache:user:{number % KEYS}"
@@ -98,14 +90,16 @@ def _getting(gs: goscope.Scope) -> Mapping[str, Layer]:
 
     def reading(read: Callable[..., Awaitable[Any]]) -> Layer:
         async def call(number: int) -> None:
-            _decode((await read(GET, (f"cache:user:{number % KEYS}", time.time())))[0])
+            row = await read(GET, (f"cache:user:{number % KEYS}", time.time()))
+            assert row is not None
+            _decode(row[0])
 
         return _awaiting(call)
 
     return {
         "the statement, and decoding": _calling(statement),
-        "+ the loop's turn, slow disks noticed": reading(database._reader.one),
-        "+ no other loop, no fork": reading(database.read_one),
+        "+ the loop's turn, slow disks noticed": reading(engine.read_one_unchecked),
+        "+ no other loop, no fork": reading(engine.read_one),
         "+ the provider: key, hits, corrupt text": _awaiting(
             lambda number: adapter.cache.get(f"user:{number % KEYS}")
         ),
@@ -117,20 +111,14 @@ def _getting(gs: goscope.Scope) -> Mapping[str, Layer]:
 
 def _setting(gs: goscope.Scope) -> Mapping[str, Layer]:
     adapter: Any = gs.persistence
-    database = adapter._database
-    connection = database._writer
-    execute = connection.cursor().execute
-
-    def batch(number: int) -> None:
-        alone = Batch([new_write(_set(number), 1, True, database.check())], FOREVER, merges=False)
-        alone.run(connection)
-        alone.resolve("")
+    engine = Engine(adapter)
+    execute = engine.in_loop_writer.cursor().execute
 
     return {
         "encoding, and the statement": _calling(lambda number: execute(SET, _row(number))),
-        "+ a future, errors that undo": _calling(batch),
+        "+ a future, errors that undo": _calling(lambda number: engine.run_alone(_set(number))),
         "+ a turn, the lock, the log": _awaiting(
-            lambda number: database.submit(_set(number), one_statement=True)
+            lambda number: engine.submit_autocommit(_set(number))
         ),
         "+ the provider: key, ttl, JSON for all, tags": _awaiting(
             lambda number: adapter.cache.set(f"user:{number % KEYS}", small(number), HOUR_MS)

@@ -12,13 +12,14 @@ from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import goscope
 from goscope.backend import BaseAdapter
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
 
+from .internals import PollCounter
 from .process import isolated
 from .progress import say
 from .size import Size
@@ -120,7 +121,7 @@ def _wait_in_vain(name: str, path: Path, seconds: float) -> Idle:
 async def _count_polls(name: str, path: Path, seconds: float) -> Idle:
     adapter = BACKENDS[name](path)
     async with goscope.Scope(persistence=adapter) as gs:
-        polls = _Polls(adapter)
+        polls = PollCounter(adapter)
         began = time.process_time()
         try:
             await gs.lock("door", wait=f"{seconds * 1000:.0f}ms").acquire()
@@ -128,20 +129,6 @@ async def _count_polls(name: str, path: Path, seconds: float) -> Idle:
             cpu_seconds = time.process_time() - began
             return Idle(seconds=seconds, cpu_seconds=cpu_seconds, polls=polls.count)
         raise RuntimeError("the lock that was to be waited for is free")
-
-
-class _Polls:
-    """Counts the polls of the adapter's lock: each asks whether the file has changed."""
-
-    def __init__(self, adapter: Any) -> None:
-        self.count = 0
-        self._version = adapter._database.version
-        adapter._database.version = self._counted
-
-    def _counted(self) -> int | None:
-        self.count += 1
-        version: int | None = self._version()
-        return version
 
 
 # --- processes that all want the lock -----------------------------------------------------------

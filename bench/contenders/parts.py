@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from goscope.backend import StoreContext, SystemClock
 from goscope_sqlite.engine import Row
@@ -20,11 +19,10 @@ from goscope_sqlite.providers import (
 )
 
 from ..contender import Operation
+from ..internals import InlineDatabase
 from ..sql import FAILURE, GET, SET
 from ..value import checkpoint, small
 from .limit import Bare, Limit, LimitOfReaders
-
-T = TypeVar("T")
 
 AT_ONCE: Final = 64
 HOUR_MS: Final = 3_600_000
@@ -162,7 +160,7 @@ class ProvidersAlone(Bare):
 
     async def open(self) -> None:
         await super().open()
-        database = _BareDatabase(self._connection)
+        database = InlineDatabase(self._connection)
         context = StoreContext(clock=SystemClock(), store_id="bench")
         self._cache = SQLiteCacheProvider(context, database)
         self._circuits = SQLiteCircuitBreakerStateProvider(context, database)
@@ -196,37 +194,3 @@ class ProvidersAlone(Bare):
         handle = await self._locks.acquire(self.lock_key(number))
         assert handle is not None
         await handle.release()
-
-
-class _BareDatabase:
-    """The `Database` that runs everything at once, and has done it when it returns."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._execute = connection.cursor().execute
-
-    def submit(
-        self,
-        work: Callable[[sqlite3.Connection], T],
-        *,
-        rows: int = 1,
-        one_statement: bool = False,
-    ) -> asyncio.Future[T]:
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if one_statement:
-            done.set_result(work(self._connection))
-        else:
-            self._execute("BEGIN IMMEDIATE")
-            done.set_result(work(self._connection))
-            self._execute("COMMIT")
-        return done
-
-    async def read_one(self, sql: str, parameters: Sequence[Any]) -> Row | None:
-        rows = self._execute(sql, parameters).fetchall()
-        return rows[0] if rows else None
-
-    async def read_all(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        return self._execute(sql, parameters).fetchall()
-
-    def version(self) -> int | None:
-        return None

@@ -13,6 +13,7 @@ from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite.engine import Row
 
 from ..contender import Operation
+from ..internals import Engine
 from ..sql import CHECKPOINT, FAILURE, LATEST, RELEASE, SET
 from .limit import Limit
 
@@ -31,7 +32,7 @@ class _QueueAlone(Limit):
         await super().open()
         self._adapter = self.adapter()
         await self._adapter.connect()
-        self._database = self._adapter._database
+        self._engine = Engine(self._adapter)
 
     async def close(self) -> None:
         await self._adapter.disconnect()
@@ -55,20 +56,20 @@ class _QueueAlone(Limit):
     async def save_and_load(self, number: int) -> Any:
         task, row = self.checkpoint_row(number)
         await self._submit(CHECKPOINT, row)
-        found = await self._database.read_one(LATEST, (task,))
+        found = await self._engine.read_one(LATEST, (task,))
         assert found is not None
         return self._decode(found[0])
 
     async def lock(self, number: int) -> None:
         key = f"lock:{self.lock_key(number)}"
-        token = await self._database.submit(lambda connection: self.take(connection.execute, key))
+        token = await self._engine.submit(lambda connection: self.take(connection.execute, key))
         await self._submit(RELEASE, (key, token))
 
     def _submit(self, sql: str, parameters: Sequence[Any]) -> Awaitable[list[Row]]:
         def work(connection: sqlite3.Connection) -> list[Row]:
             return connection.execute(sql, parameters).fetchall()
 
-        return self._database.submit(work, one_statement=True)
+        return self._engine.submit_autocommit(work)
 
 
 class QueueAlone(_QueueAlone):
