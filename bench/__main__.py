@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
+from .comparison import other_run
 from .plot import draw
-from .progress import say
-from .repeat import other_run
+from .progress import log_progress
 from .report import render
 from .result import Report
 from .size import SIZES
-from .suite import PARTS, run
+from .suite import BENCHMARKS, run
 
 ROOT: Final = Path(__file__).parents[1]
 OUTPUT: Final = ROOT / "build" / "bench"
@@ -38,15 +38,15 @@ def main(arguments: list[str] | None = None, published: Path = PUBLISHED) -> int
         report = _read(samples)
     else:
         with tempfile.TemporaryDirectory(prefix="goscope-bench-", dir=options.folder) as folder:
-            report = run(Path(folder), SIZES[options.size], options.only or PARTS)
+            report = run(Path(folder), SIZES[options.size], options.only or BENCHMARKS)
     report.other_run = other or report.other_run
     output.mkdir(parents=True, exist_ok=True)
     _write_samples(report, samples)
     _write_report(report, output)
-    say(f"wrote {output} after {report.seconds:.0f} s")
+    log_progress(f"wrote {output} after {report.seconds:.0f} s")
     if options.publish:
         _write_report(report, published)
-        say(f"published the report in {published}")
+        log_progress(f"published the report in {published}")
     return 0
 
 
@@ -56,9 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only",
         action="append",
-        choices=PARTS,
-        metavar="PART",
-        help=f"run only this benchmark; repeatable. One of: {', '.join(PARTS)}",
+        choices=BENCHMARKS,
+        metavar="BENCHMARK",
+        help=f"run only this benchmark; repeatable. One of: {', '.join(BENCHMARKS)}",
     )
     parser.add_argument(
         "--output",
