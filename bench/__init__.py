@@ -1,1 +1,1 @@
-"""Benchmarks: goscope beside its peers and beside the least that SQLite needs for the same work."""
+"""Benchmarks of goscope, its peers, and a baseline of bare sqlite3 or asyncio.Lock."""

@@ -1,4 +1,4 @@
-"""What 10,000 cached entries take: memory and disk."""
+"""Memory and disk space of 10,000 cached entries."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import gc
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import contenders
-from .contender import Operation
-from .process import isolated, memory_in_use
-from .progress import say
+from . import subjects
+from .process import resident_memory, run_isolated
+from .progress import log_progress
 from .result import Footprint, Missing
 from .size import Size
+from .subject import Operation
 
 
-def footprints(folder: Path, size: Size) -> tuple[list[Footprint], list[Missing]]:
-    """Fill each cache in a process of its own."""
-    say("memory and disk of cached entries")
+def measure_footprints(folder: Path, size: Size) -> tuple[list[Footprint], list[Missing]]:
+    """Fill each cache in a separate process."""
+    log_progress("memory and disk of cached entries")
     found: list[Footprint] = []
     missing: list[Missing] = []
-    for kind in contenders.CACHES:
+    for kind in subjects.CACHES:
         try:
-            found.append(isolated(_fill, kind.name, folder / "footprint", size.keys))
+            found.append(run_isolated(_fill, kind.name, folder / "footprint", size.keys))
         except Exception as exc:
             reason = f"{type(exc).__name__}: {exc}"
-            missing.append(Missing(contender=kind.name, part="footprint", reason=reason))
+            missing.append(Missing(subject=kind.name, benchmark="footprint", reason=reason))
     return found, missing
 
 
-def bytes_below(folder: Path) -> int:
-    """Return the size of all files below the folder."""
+def file_bytes(folder: Path) -> int:
+    """Return the total size of all files below the folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -39,25 +39,29 @@ def _fill(name: str, folder: Path, entries: int) -> Footprint:
 
 
 async def _fill_and_measure(name: str, folder: Path, entries: int) -> Footprint:
-    contender = contenders.BY_NAME[name](folder, entries)
-    await contender.open()
+    subject = subjects.BY_NAME[name](folder, entries)
+    await subject.open()
     try:
-        put = contender.operations()["set"]
-        await _put(put, range(1), contender.awaits)  # what the first call imports is not counted
+        put = subject.operations()["set"]
+        await _put(put, range(1), subject.is_async)  # excludes what the first call imports
         gc.collect()
-        before = memory_in_use()
-        await _put(put, range(entries), contender.awaits)
+        before = resident_memory()
+        await _put(put, range(entries), subject.is_async)
         gc.collect()
-        memory = memory_in_use() - before
+        memory = resident_memory() - before
     finally:
-        await contender.close()
-    files = bytes_below(contender.folder)
-    return Footprint(contender=name, entries=entries, memory=memory, files=files)
+        await subject.close()
+    return Footprint(
+        subject=name,
+        entries=entries,
+        memory_bytes=memory,
+        file_bytes=file_bytes(subject.folder),
+    )
 
 
-async def _put(put: Operation, numbers: Sequence[int], awaits: bool) -> None:
+async def _put(put: Operation, numbers: Sequence[int], is_async: bool) -> None:
     for number in numbers:
-        if awaits:
+        if is_async:
             await put(number)
         else:
             put(number)

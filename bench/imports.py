@@ -1,4 +1,4 @@
-"""How long imports take, beyond what asyncio has imported already."""
+"""Import time of modules in a process that has already imported asyncio."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from .progress import say
-from .result import Measured, Missing
+from .progress import log_progress
+from .result import Measurement, Missing
 from .size import Size
 
 WORKLOAD: Final = "import, after asyncio"
-BUDGET_SECONDS: Final = 0.030
-"""For ``import goscope``."""
+BUDGET_S: Final = 0.030
+"""Budget of ``import goscope``."""
 
 MODULES: Final = (
     "goscope",
@@ -32,23 +32,23 @@ MODULES: Final = (
 )
 _PROGRAM: Final = """
 import asyncio, sys, time
-began = time.perf_counter()
+started = time.perf_counter()
 __import__(sys.argv[1])
-print(time.perf_counter() - began)
+print(time.perf_counter() - started)
 """
 
 
-def imports(folder: Path, size: Size) -> tuple[list[Measured], list[Missing]]:
-    """Import each module in new processes; the first time writes bytecode and does not count."""
-    say(WORKLOAD)
-    # Compiled once like an installed package, whatever this process was told.
+def measure_imports(folder: Path, size: Size) -> tuple[list[Measurement], list[Missing]]:
+    """Import each module in new processes; the first import only writes bytecode."""
+    log_progress(WORKLOAD)
+    # Installed packages have bytecode, so write it here whatever the environment says.
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     seconds: dict[str, list[float]] = {}
     missing: list[Missing] = []
-    for turn in range(size.import_rounds + 1):
+    for round_number in range(size.import_rounds + 1):
         for module in MODULES:
-            if turn and module not in seconds:
+            if round_number and module not in seconds:
                 continue
             done = subprocess.run(
                 [sys.executable, "-c", _PROGRAM, module],
@@ -59,12 +59,12 @@ def imports(folder: Path, size: Size) -> tuple[list[Measured], list[Missing]]:
             )
             if done.returncode:
                 reason = done.stderr.strip().rpartition("\n")[2]
-                missing.append(Missing(contender=module, part=WORKLOAD, reason=reason))
+                missing.append(Missing(subject=module, benchmark=WORKLOAD, reason=reason))
                 continue
-            found = seconds.setdefault(module, [])
-            if turn:
-                found.append(float(done.stdout))
+            samples = seconds.setdefault(module, [])
+            if round_number:
+                samples.append(float(done.stdout))
     return [
-        Measured(workload=WORKLOAD, contender=module, limit="goscope", seconds=found)
-        for module, found in seconds.items()
+        Measurement(workload=WORKLOAD, subject=module, baseline="goscope", seconds=samples)
+        for module, samples in seconds.items()
     ], missing

@@ -1,8 +1,7 @@
-"""Where the time of one call goes: the same work with one layer more each time."""
+"""Time per layer: the same call, measured again with each layer that goscope adds."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import sqlite3
 import time
@@ -16,81 +15,75 @@ import msgspec
 import goscope
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite.engine import Batch, new_write
 
-from .progress import say
-from .result import Measured
+from .internals import Engine
+from .progress import log_progress
+from .result import Measurement
 from .size import Size
 from .sql import GET, SET
-from .value import small
+from .values import small
 
 Layer: TypeAlias = Callable[[Sequence[int]], Awaitable[None]]
-"""Makes the calls of those numbers, one after the other."""
+"""Makes one call per number, sequentially."""
 
 KEYS: Final = 2_000
-"""How many entries there are."""
+"""Entries of each store."""
 
-CALLS_A_SECOND: Final = 1_000
-ROUNDS: Final = 5
-"""Calls for each second of a sample, so few that the log need not be moved meanwhile; and how many
-rounds are made instead for each of the others."""
+CALLS_PER_SECOND: Final = 1_000
+"""Calls per second of sample time, few enough that no sample needs a WAL checkpoint."""
 
-GETTING: Final = "get with sqlite, layer by layer"
-SETTING: Final = "set with sqlite-bun, layer by layer"
-WORKLOADS: Final = (GETTING, SETTING)
+ROUNDS_FACTOR: Final = 5
+"""More rounds than other workloads have make up for the short samples."""
+
+GET_LAYERS: Final = "get with sqlite, layer by layer"
+SET_LAYERS: Final = "set with sqlite-bun, layer by layer"
+WORKLOADS: Final = (GET_LAYERS, SET_LAYERS)
 HOUR_MS: Final = 3_600_000
-FOREVER: Final = 3_600.0
+HOUR_S: Final = 3_600.0
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 
 
-async def layers(folder: Path, size: Size) -> list[Measured]:
-    """Measure both, on stores of their own in the folder."""
-    say("layers of a get and of a set")
-    found: list[Measured] = []
+async def measure_layers(folder: Path, size: Size) -> list[Measurement]:
+    """Measure the layers of a get and of a set, each on a new store in the folder."""
+    log_progress("layers of get and set")
+    found: list[Measurement] = []
     async with goscope.Scope(persistence=SQLiteAdapter(folder / "layers-get.db")) as gs:
         await gs.cache.set_many({f"user:{number}": small(number) for number in range(KEYS)}, "1h")
-        found += await _measure(GETTING, _getting(gs), gs, size)
+        found += await _measure(GET_LAYERS, _get_layers(gs), gs, size)
     async with goscope.Scope(persistence=BunSQLiteAdapter(folder / "layers-set.db")) as gs:
-        found += await _measure(SETTING, _setting(gs), gs, size)
+        found += await _measure(SET_LAYERS, _set_layers(gs), gs, size)
     return found
 
 
 async def _measure(
     workload: str, stack: Mapping[str, Layer], gs: goscope.Scope, size: Size
-) -> list[Measured]:
-    """Let the layers take turns; the first is what the others are compared with."""
-    adapter: Any = gs.persistence
-    database = adapter._database
+) -> list[Measurement]:
+    """Measure the layers in random order in each round; the first layer is the baseline."""
+    engine = Engine(gs.persistence)
     order = random.Random(1)
-
-    def move_log(_: sqlite3.Connection) -> None:
-        database._checkpointer.move()  # under the write lock, which this write has
-
-    calls = max(4, round(CALLS_A_SECOND * size.sample_seconds))
+    calls = max(4, round(CALLS_PER_SECOND * size.sample_seconds))
     seconds: dict[str, list[float]] = {name: [] for name in stack}
     first = 0
-    for _ in range(ROUNDS * size.rounds):
+    for _ in range(ROUNDS_FACTOR * size.rounds):
         for name in order.sample(list(stack), len(stack)):
             numbers = range(first, first := first + calls)
-            await database.submit(move_log)
-            if database._draining is not None:  # it has a log of its own to move
-                await asyncio.wait([database._draining])
-            began = perf_counter()
+            await engine.checkpoint()
+            started = perf_counter()
             await stack[name](numbers)
-            seconds[name].append((perf_counter() - began) / calls)
-    lowest = next(iter(stack))
+            seconds[name].append((perf_counter() - started) / calls)
+    baseline = next(iter(stack))
     return [
-        Measured(workload=workload, contender=name, limit=lowest, seconds=each)
+        Measurement(workload=workload, subject=name, baseline=baseline, seconds=each)
         for name, each in seconds.items()
     ]
 
 
-def _getting(gs: goscope.Scope) -> Mapping[str, Layer]:
+def _get_layers(gs: goscope.Scope) -> Mapping[str, Layer]:
     adapter: Any = gs.persistence
-    database = adapter._database
-    execute = database._reader._in_loop.cursor().execute
+    engine = Engine(adapter)
+    execute = engine.in_loop_reader.cursor().execute
 
     def statement(number: int) -> None:
         key = f"cache:user:{number % KEYS}"
@@ -98,50 +91,45 @@ def _getting(gs: goscope.Scope) -> Mapping[str, Layer]:
 
     def reading(read: Callable[..., Awaitable[Any]]) -> Layer:
         async def call(number: int) -> None:
-            _decode((await read(GET, (f"cache:user:{number % KEYS}", time.time())))[0])
+            row = await read(GET, (f"cache:user:{number % KEYS}", time.time()))
+            assert row is not None
+            _decode(row[0])
 
-        return _awaiting(call)
+        return _async_layer(call)
 
     return {
-        "the statement, and decoding": _calling(statement),
-        "+ the loop's turn, slow disks noticed": reading(database._reader.one),
-        "+ no other loop, no fork": reading(database.read_one),
-        "+ the provider: key, hits, corrupt text": _awaiting(
+        "statement and decoding": _sync_layer(statement),
+        "+ loop budget, slow-disk detection": reading(engine.read_one_unchecked),
+        "+ check for another loop or a fork": reading(engine.read_one),
+        "+ provider: key, hit count, corrupt text": _async_layer(
             lambda number: adapter.cache.get(f"user:{number % KEYS}")
         ),
-        "+ the scope: open, observers": _awaiting(
+        "+ scope: open check, observers": _async_layer(
             lambda number: gs.cache.get(f"user:{number % KEYS}")
         ),
     }
 
 
-def _setting(gs: goscope.Scope) -> Mapping[str, Layer]:
+def _set_layers(gs: goscope.Scope) -> Mapping[str, Layer]:
     adapter: Any = gs.persistence
-    database = adapter._database
-    connection = database._writer
-    execute = connection.cursor().execute
-
-    def batch(number: int) -> None:
-        alone = Batch([new_write(_set(number), 1, True, database.check())], FOREVER, merges=False)
-        alone.run(connection)
-        alone.resolve("")
-
+    engine = Engine(adapter)
+    execute = engine.in_loop_writer.cursor().execute
     return {
-        "encoding, and the statement": _calling(lambda number: execute(SET, _row(number))),
-        "+ a future, errors that undo": _calling(batch),
-        "+ a turn, the lock, the log": _awaiting(
-            lambda number: database.submit(_set(number), one_statement=True)
+        "encoding and statement": _sync_layer(lambda number: execute(SET, _row(number))),
+        "+ future, rollback on error": _sync_layer(lambda number: engine.run_alone(_set(number))),
+        "+ loop budget, busy retry, WAL size check": _async_layer(
+            lambda number: engine.submit_autocommit(_set(number))
         ),
-        "+ the provider: key, ttl, JSON for all, tags": _awaiting(
+        "+ provider: key, ttl, portable JSON, tags": _async_layer(
             lambda number: adapter.cache.set(f"user:{number % KEYS}", small(number), HOUR_MS)
         ),
-        "+ the scope: open, units": _awaiting(
+        "+ scope: open check, duration": _async_layer(
             lambda number: gs.cache.set(f"user:{number % KEYS}", small(number), "1h")
         ),
     }
 
 
-def _calling(call: Callable[[int], object]) -> Layer:
+def _sync_layer(call: Callable[[int], object]) -> Layer:
     async def layer(numbers: Sequence[int]) -> None:
         for number in numbers:
             call(number)
@@ -149,7 +137,7 @@ def _calling(call: Callable[[int], object]) -> Layer:
     return layer
 
 
-def _awaiting(call: Callable[[int], Awaitable[object]]) -> Layer:
+def _async_layer(call: Callable[[int], Awaitable[object]]) -> Layer:
     async def layer(numbers: Sequence[int]) -> None:
         for number in numbers:
             await call(number)
@@ -159,7 +147,7 @@ def _awaiting(call: Callable[[int], Awaitable[object]]) -> Layer:
 
 def _row(number: int) -> tuple[str, str, float, int]:
     now = time.time()
-    return f"cache:user:{number % KEYS}", _encode(small(number)).decode(), now + FOREVER, int(now)
+    return f"cache:user:{number % KEYS}", _encode(small(number)).decode(), now + HOUR_S, int(now)
 
 
 def _set(number: int) -> Callable[[sqlite3.Connection], Any]:

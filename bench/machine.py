@@ -1,4 +1,4 @@
-"""The machine, the date and the versions: numbers mean nothing without them."""
+"""The machine, the date and the versions of a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sqlite3
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from .contenders import BY_NAME
 from .result import Machine
+from .subjects import BY_NAME
 
 
 def describe() -> Machine:
-    """Describe the machine as it is now."""
+    """Describe the machine and its current load."""
     return Machine(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         system=f"{platform.system()} {platform.release()}",
@@ -26,7 +26,7 @@ def describe() -> Machine:
 
 
 def load_average() -> float:
-    """Return how many processes wanted to run in the last minute; 0 where nobody knows."""
+    """Return the load average of the last minute; 0 on systems that do not have one."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 

@@ -1,16 +1,16 @@
-"""Nine reads and one write, the usual load of a cache."""
+"""A mix of nine reads and one write."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from .contender import Contender, Operation
+from .subject import Operation, Subject
 
 
-def with_mix(contender: Contender) -> Mapping[str, Operation]:
-    """Return what the contender can do, and "mix" if it reads and writes."""
-    operations = contender.operations()
+def with_mix(subject: Subject) -> Mapping[str, Operation]:
+    """Return the subject's operations, and "mix" if it can get and set."""
+    operations = subject.operations()
     if "get" not in operations or "set" not in operations:
         return operations
     return {**operations, "mix": _mix(operations["get"], operations["set"])}
@@ -24,5 +24,5 @@ def _mix(get: Operation, put: Operation) -> Operation:
 
 
 def _writes(number: int) -> bool:
-    """Whether this call of ten writes: another one in each ten, so that all keys are written."""
+    """Whether this call writes: one in ten, at a shifting position, to reach every key."""
     return number % 10 == number // 10 % 10

@@ -1,4 +1,4 @@
-"""Functions in processes of their own."""
+"""Functions in separate processes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return what the function returns in a new process, which has imported nothing else."""
+def run_isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call the function in a new process, which has imported nothing else."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *args, **kwargs).result()
 
 
-def memory_in_use() -> int:
-    """Return the bytes of memory this process has; 0 where the system does not say."""
+def resident_memory() -> int:
+    """Return the resident set size in bytes; 0 on systems without /proc."""
     try:
         with open("/proc/self/statm") as file:
             return int(file.read().split()[1]) * 4096

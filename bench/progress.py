@@ -1,4 +1,4 @@
-"""Telling whoever waits how far it is."""
+"""Progress messages of a run."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 from time import perf_counter
 from typing import Final
 
-_BEGAN: Final = perf_counter()
+_STARTED_AT: Final = perf_counter()
 
 
-def say(text: str) -> None:
-    """Tell what comes now, and after how many seconds."""
-    print(f"{perf_counter() - _BEGAN:5.0f} s  {text}", file=sys.stderr, flush=True)
+def log_progress(text: str) -> None:
+    """Print the next step and the elapsed seconds to stderr."""
+    print(f"{perf_counter() - _STARTED_AT:5.0f} s  {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The tables, as Markdown."""
+"""The report, as Markdown."""
 
 from __future__ import annotations
 
@@ -6,43 +6,47 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from . import imports, layers
-from .contest import PROCESSES
-from .repeat import pairs
-from .result import Measured, Report, Steady
+from .comparison import pairs
+from .contention import PROCESSES
+from .result import Measurement, Report, SteadyState
 from .summary import Quartiles, Verdict, quartiles, ratios, verdicts
-from .wait_result import Handover, Turns
+from .wait_result import Competition, Handoff
+from .waiting import COMPETING_PROCESSES, HANDOFF_PROCESSES
 from .workload import BUN, GROWTH, SQLITE, WORKLOADS
 
-LATE_BUDGETS: Final = {SQLITE: 5.0, BUN: 2.0}
-"""Milliseconds that the ticker's 99th percentile may be late."""
+LAG_BUDGETS_MS: Final = {SQLITE: 5.0, BUN: 2.0}
+"""Budgets of the 99th percentile of the event loop's lag."""
+
+CPU_BUDGET: Final = 0.01
+HANDOFF_BUDGET_MS: Final = 5
 
 
 def render(report: Report) -> str:
-    """Return the page of one run."""
-    parts = [
+    """Return the report of one run."""
+    sections = [
         _head(report),
         _budgets(report),
         _workloads(report),
-        _contests(report),
+        _contention(report),
         _waiting(report),
         _growth(report),
-        _loop(report),
-        _busy(report),
+        _loop_lag(report),
+        _busy_loop(report),
         _footprints(report),
-        _steady(report),
-        _repeated(report),
+        _steady_state(report),
+        _comparison(report),
         _configuration(report),
         _missing(report),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def all_verdicts(report: Report) -> list[Verdict]:
-    """Return what came of every budget that is a ratio."""
+    """Return the verdicts on all budgets that are ratios."""
     return [
         verdict
         for workload in WORKLOADS
-        for verdict in verdicts(report.measured, workload.name, workload.budgets)
+        for verdict in verdicts(report.measurements, workload.name, workload.budgets)
     ]
 
 
@@ -52,7 +56,7 @@ def _head(report: Report) -> str:
     return f"""\
 # Results
 
-Written by `make bench`; [performance](../performance.md) says what each number means.
+Written by `make bench`. [Performance](../performance.md) explains every number.
 
 - Size `{report.size}`, {machine.date}, {report.seconds:.0f} s
 - {machine.system}, {machine.processor}, {machine.cores} cores, {machine.memory_gib:.0f} GiB
@@ -64,214 +68,234 @@ def _budgets(report: Report) -> str:
     rows: list[tuple[str, ...]] = [
         (
             verdict.workload,
-            verdict.budget.contender,
+            verdict.budget.subject,
             f"{verdict.budget.factor:g} x {verdict.budget.baseline}",
             _ratio(verdict.ratio),
-            "kept" if verdict.is_kept else "**missed**",
+            _met(verdict.is_met),
         )
         for verdict in all_verdicts(report)
     ]
     rows += [
         (
-            f"ticker: {late.situation}",
-            late.contender,
-            f"p99 {LATE_BUDGETS[late.contender]:g} ms",
-            f"{late.p99:.2f} ms",
-            "kept" if late.p99 <= LATE_BUDGETS[late.contender] else "**missed**",
+            f"loop lag: {lag.situation}",
+            lag.subject,
+            f"p99 {LAG_BUDGETS_MS[lag.subject]:g} ms",
+            f"{lag.p99_ms:.2f} ms",
+            _met(lag.p99_ms <= LAG_BUDGETS_MS[lag.subject]),
         )
-        for late in report.lateness
-        if late.contender in LATE_BUDGETS
+        for lag in report.loop_lag
+        if lag.subject in LAG_BUDGETS_MS
     ]
-    rows += _import_budget(report.measured)
-    return _section(
-        "Budgets", "", ("work", "contender", "budget", "measured (quartiles)", ""), rows
-    )
+    rows += _import_budget(report.measurements)
+    head = ("workload", "subject", "budget", "measured (quartiles)", "result")
+    return _section("Budgets", "", head, rows)
 
 
-def _import_budget(measured: Sequence[Measured]) -> list[tuple[str, ...]]:
-    found = [m for m in measured if m.workload == imports.WORKLOAD and m.contender == "goscope"]
+def _import_budget(measurements: Sequence[Measurement]) -> list[tuple[str, ...]]:
     return [
         (
             each.workload,
-            each.contender,
-            f"{imports.BUDGET_SECONDS * 1000:.0f} ms",
+            each.subject,
+            f"{imports.BUDGET_S * 1000:.0f} ms",
             f"{median * 1000:.1f} ms",
-            "kept" if median <= imports.BUDGET_SECONDS else "**missed**",
+            _met(median <= imports.BUDGET_S),
         )
-        for each in found
+        for each in measurements
+        if each.workload == imports.WORKLOAD and each.subject == "goscope"
         for median in [quartiles(each.seconds).median]
     ]
+
+
+def _met(is_met: bool) -> str:
+    return "met" if is_met else "**not met**"
 
 
 def _workloads(report: Report) -> str:
     names = [workload.name for workload in WORKLOADS]
     names += [*layers.WORKLOADS, imports.WORKLOAD]
-    tables = [table for name in names if (table := _workload(name, report.measured))]
-    return "\n\n".join(["## Workloads", "The limit is 1.", *tables]) if tables else ""
+    tables = [table for name in names if (table := _workload(name, report.measurements))]
+    text = "Each ratio is to the baseline in the last column, round by round."
+    return "\n\n".join(["## Workloads", text, *tables]) if tables else ""
 
 
-def _workload(name: str, measured: Iterable[Measured]) -> str:
-    found = [each for each in measured if each.workload == name]
+def _workload(name: str, measurements: Iterable[Measurement]) -> str:
+    found = [each for each in measurements if each.workload == name]
     if not found:
         return ""
-    by_name = {each.contender: each for each in found}
+    by_name = {each.subject: each for each in found}
     rows: list[tuple[str, ...]] = []
     for each in found:
-        limit = by_name.get(each.limit)
-        ratio = "" if limit is None else _ratio(ratios(each, limit))
-        rows.append((each.contender, _time(quartiles(each.seconds)), ratio, each.limit))
-    table = _table(("contender", "one (quartiles)", "x (quartiles)", "limit"), rows)
+        baseline = by_name.get(each.baseline)
+        ratio = "" if baseline is None else _ratio(ratios(each, baseline))
+        rows.append((each.subject, _time(quartiles(each.seconds)), ratio, each.baseline))
+    table = _table(("subject", "time (quartiles)", "ratio (quartiles)", "baseline"), rows)
     return f"### {name}\n\n{table}"
 
 
-def _contests(report: Report) -> str:
+def _contention(report: Report) -> str:
     rows = [
         (
-            each.contender,
-            _time(quartiles(each.seconds)),
-            f"{quartiles(each.least_shares).median:.2f}",
+            each.subject,
+            _time(quartiles(each.seconds_per_grant)),
+            f"{quartiles(each.minimum_shares).median:.2f}",
         )
-        for each in report.contests
+        for each in report.contention
     ]
-    text = f"{PROCESSES} processes want the same lock; a least share of 1 is fair, 0 starves."
-    head = ("contender", "a turn (quartiles)", "least share")
+    text = (
+        f"{PROCESSES} processes compete for one lock. A minimum share of 1 is perfectly fair; 0 "
+        "means that one process starves."
+    )
+    head = ("subject", "time per grant (quartiles)", "minimum share")
     return _section("Shared lock, contended", text, head, rows)
 
 
 def _waiting(report: Report) -> str:
     rows = [
         (
-            each.contender,
-            " ".join(map(str, sorted(each.turns.grants))),
-            _of_waits(each.turns),
-            f"{each.idle.cpu_seconds / each.idle.seconds:.2%} of {each.idle.seconds:g} s",
-            f"{each.idle.polls}",
-            _of_waits(each.handover),
+            each.subject,
+            " ".join(map(str, sorted(each.competition.grants))),
+            _percentiles(each.competition),
+            f"{each.blocked.cpu_seconds / each.blocked.seconds:.2%} of {each.blocked.seconds:g} s",
+            f"{each.blocked.polls}",
+            _percentiles(each.handoff),
         )
         for each in report.waiting
     ]
     text = (
-        "8 processes want one lock all the time: the grants of each, and their waits. One waits in "
-        "vain: its CPU time, at most 1 %, and its polls. 4 wait for less than 100 ms: from the "
-        "call of release() to the next one's grant, at most 5 ms. Waits and hand-overs are p50, "
-        "p99 and worst, in ms."
+        f"Grants and waits: {COMPETING_PROCESSES} processes compete for one lock; the grants of "
+        "each. CPU and polls: one process waits for a lock that another process holds; budget "
+        f"{CPU_BUDGET:.0%} CPU. Handoff: from the call of release() to the next grant, when "
+        f"{HANDOFF_PROCESSES} processes wait for less than 100 ms; budget {HANDOFF_BUDGET_MS} ms. "
+        "Waits and handoff are p50, p99 and max in ms."
     )
-    head = ("backend", "grants", "waits", "CPU", "polls", "hand-over")
+    head = ("backend", "grants", "waits", "CPU", "polls", "handoff")
     return _section("Waiting for a shared lock", text, head, rows)
 
 
-def _of_waits(each: Turns | Handover) -> str:
-    return " ".join(f"{value:.1f}" for value in (each.p50, each.p99, each.worst))
+def _percentiles(each: Competition | Handoff) -> str:
+    return " ".join(f"{value:.1f}" for value in (each.p50_ms, each.p99_ms, each.max_ms))
 
 
 def _growth(report: Report) -> str:
     sizes = sorted({each.rows for each in report.growth})
     if not sizes:
         return ""
-    found = {(each.workload, each.contender, each.rows): each for each in report.growth}
+    found = {(each.workload, each.subject, each.rows): each for each in report.growth}
     rows: list[tuple[str, ...]] = []
     for workload in GROWTH.workloads:
-        for kind in GROWTH.contenders:
+        for kind in GROWTH.subjects:
             if (workload.name, kind.name, sizes[0]) in found:
                 own = [found[workload.name, kind.name, size] for size in sizes]
-                limit = [found[workload.name, own[0].limit, size] for size in sizes]
-                rows.append((workload.name, kind.name, *_grown(own, limit)))
-    heads = [f"{size:,} rows" for size in sizes]
+                baseline = [found[workload.name, own[0].baseline, size] for size in sizes]
+                rows.append((workload.name, kind.name, *_growth_cells(own, baseline)))
+    labels = [f"{size:,} rows" for size in sizes]
     head = (
-        "work",
-        "contender",
-        f"one at {heads[0]}",
-        *(f"x at {each}" for each in heads[1:]),
-        "of the limit's growth",
+        "workload",
+        "subject",
+        f"time at {labels[0]}",
+        *(f"ratio at {label}" for label in labels[1:]),
+        "ratio to the baseline's growth",
     )
-    text = "Cost of one call at more rows against the fewest, and against how the limit's grew."
+    text = "Time of one call relative to the smallest file, and this growth against the baseline's."
     return _section("Growth", text, head, rows)
 
 
-def _grown(own: Sequence[Measured], limit: Sequence[Measured]) -> list[str]:
+def _growth_cells(own: Sequence[Measurement], baseline: Sequence[Measurement]) -> list[str]:
     medians = [quartiles(each.seconds).median for each in own]
-    limits = [quartiles(each.seconds).median for each in limit]
+    baselines = [quartiles(each.seconds).median for each in baseline]
     growth = medians[-1] / medians[0]
     return [
         _unit(medians[0]),
         *(f"{median / medians[0]:.2f}" for median in medians[1:]),
-        f"{growth * limits[0] / limits[-1]:.2f}",
+        f"{growth * baselines[0] / baselines[-1]:.2f}",
     ]
 
 
-def _loop(report: Report) -> str:
+def _loop_lag(report: Report) -> str:
     rows = [
         (
-            late.situation,
-            late.contender,
-            *(f"{value:.2f}" for value in (late.p50, late.p99, late.p999, late.worst)),
-            f"{late.calls:,}",
-            f"{late.call_p50:.2f}",
-            f"{late.call_p99:.2f}",
+            lag.situation,
+            lag.subject,
+            *(f"{value:.2f}" for value in (lag.p50_ms, lag.p99_ms, lag.p999_ms, lag.max_ms)),
+            f"{lag.calls:,}",
+            f"{lag.call_p50_ms:.2f}",
+            f"{lag.call_p99_ms:.2f}",
         )
-        for late in report.lateness
+        for lag in report.loop_lag
     ]
     head = (
         "situation",
-        "contender",
-        "late p50",
-        "p99",
-        "p99.9",
-        "worst",
+        "subject",
+        "lag p50",
+        "lag p99",
+        "lag p99.9",
+        "lag max",
         "calls",
         "call p50",
-        "p99",
+        "call p99",
     )
-    text = "A ticker of 1 ms beside 64 callers; ms. Medians of the rounds, and the worst of all."
+    text = (
+        "Lag of a 1 ms ticker and latency of the calls of 64 callers, in ms: the median of the "
+        "rounds; the maximum is over all rounds."
+    )
     return _section("Event loop", text, head, rows)
 
 
-def _busy(report: Report) -> str:
+def _busy_loop(report: Report) -> str:
     rows = [
         (
-            f"{busy.slice_ms:g} ms",
-            busy.verb,
-            busy.contender,
-            f"{busy.p50:.2f}",
-            f"{busy.p99:.2f}",
-            f"{busy.calls:,}",
+            f"{each.slice_ms:g} ms",
+            each.verb,
+            each.subject,
+            f"{each.p50_ms:.2f}",
+            f"{each.p99_ms:.2f}",
+            f"{each.calls:,}",
         )
-        for busy in sorted(report.busy, key=lambda busy: (busy.verb, busy.slice_ms))
+        for each in sorted(report.busy_loop, key=lambda each: (each.verb, each.slice_ms))
     ]
-    head = ("busy in slices of", "call", "contender", "p50 ms", "p99 ms", "calls")
-    text = "One caller in a loop that is never idle."
+    head = ("busy slice", "call", "subject", "p50 ms", "p99 ms", "calls")
+    text = "Latency of one caller in a loop that is never idle."
     return _section("Busy loop", text, head, rows)
 
 
 def _footprints(report: Report) -> str:
     rows = [
-        (each.contender, f"{each.entries:,}", _mib(each.memory), _mib(each.files))
+        (each.subject, f"{each.entries:,}", _mib(each.memory_bytes), _mib(each.file_bytes))
         for each in report.footprints
     ]
-    return _section("Memory and disk", "", ("cache", "entries", "memory", "files"), rows)
+    return _section("Memory and disk", "", ("subject", "entries", "memory", "files"), rows)
 
 
-def _steady(report: Report) -> str:
-    rows = [(each.contender, *_course(each)) for each in report.steady if each.samples]
-    head = ("backend", "files, second third", "last third", "memory, second third", "last third")
-    text = "New entries each second, which expire after 30 s; the clock is simulated. The most of:"
-    return _section("Steady workload", text, head, rows)
+def _steady_state(report: Report) -> str:
+    rows = [(each.subject, *_maxima(each)) for each in report.steady_state if each.samples]
+    head = (
+        "backend",
+        "files, second third",
+        "files, last third",
+        "memory, second third",
+        "memory, last third",
+    )
+    text = (
+        "New entries every second that expire after 30 s of a simulated clock; the maximum of each "
+        "third of the run."
+    )
+    return _section("Steady state", text, head, rows)
 
 
-def _course(steady: Steady) -> list[str]:
+def _maxima(steady: SteadyState) -> list[str]:
     third = len(steady.samples) // 3
-    early, late = steady.samples[third : 2 * third + 1], steady.samples[2 * third :]
-    return [_mib(max(each[kind] for each in part)) for kind in (0, 1) for part in (early, late)]
+    second, last = steady.samples[third : 2 * third + 1], steady.samples[2 * third :]
+    return [_mib(max(each[kind] for each in part)) for kind in (0, 1) for part in (second, last)]
 
 
-def _repeated(report: Report) -> str:
+def _comparison(report: Report) -> str:
     if report.other_run is None:
         return ""
     found = pairs(report, report.other_run)
     rows = [
         (
             each.workload,
-            each.contender,
+            each.subject,
             each.baseline,
             _ratio(each.ratio),
             _ratio(each.other),
@@ -280,28 +304,28 @@ def _repeated(report: Report) -> str:
         for each in found
     ]
     text = (
-        f"{sum(each.agrees for each in found)} of {len(found)} ratios agree with those of the run "
-        f"of {report.other_run.date}: their quartiles overlap."
+        f"{sum(each.agrees for each in found)} of {len(found)} ratios agree with the run of "
+        f"{report.other_run.date}: their interquartile ranges overlap."
     )
-    head = ("work", "contender", "against", "this run", "the other run", "agree")
-    return _section("Two runs", text, head, rows)
+    head = ("workload", "subject", "baseline", "this run", "other run", "agree")
+    return _section("Comparison of two runs", text, head, rows)
 
 
 def _configuration(report: Report) -> str:
     rows = list(report.configuration.items())
-    return _section("Configuration", "", ("contender", "as"), rows)
+    return _section("Configuration", "", ("subject", "configuration"), rows)
 
 
 def _missing(report: Report) -> str:
-    rows = [(each.contender, each.part, each.reason) for each in report.missing]
-    return _section("Not measured", "", ("contender", "part", "reason"), rows)
+    rows = [(each.subject, each.benchmark, each.reason) for each in report.missing]
+    return _section("Not measured", "", ("subject", "benchmark", "reason"), rows)
 
 
 def _section(title: str, text: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A heading, a sentence if there is one, and a table; nothing without rows."""
+    """Return a heading, an optional paragraph and a table; nothing without rows."""
     if not rows:
         return ""
-    return "\n\n".join(part for part in (f"## {title}", text, _table(head, rows)) if part)
+    return "\n\n".join(block for block in (f"## {title}", text, _table(head, rows)) if block)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""What was measured, as records that are kept as JSON."""
+"""The results of a run, as records that are stored as JSON."""
 
 from __future__ import annotations
 
@@ -7,82 +7,83 @@ import msgspec
 from .wait_result import Waiting
 
 
-class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call cost one contender: seconds for one entry, a sample a round."""
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds per entry that one subject took in one workload, one sample per round."""
 
     workload: str
-    contender: str
-    limit: str
+    subject: str
+    baseline: str
     seconds: list[float]
     rows: int = 0
 
 
-class Contest(msgspec.Struct, frozen=True, kw_only=True):
-    """Processes that want one lock: seconds a turn, and how little the least served one got.
+class Contention(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes that compete for one lock, one sample per round.
 
-    A share of 1 is as many turns as all others had. Both have a sample a round.
+    A minimum share of 1 means that every process got as many grants as the others; 0 means that
+    one process got none.
     """
 
-    contender: str
-    seconds: list[float]
-    least_shares: list[float]
+    subject: str
+    seconds_per_grant: list[float]
+    minimum_shares: list[float]
 
 
-class Lateness(msgspec.Struct, frozen=True, kw_only=True):
-    """How late a ticker of 1 ms was in a situation, and what the calls took; milliseconds.
+class LoopLag(msgspec.Struct, frozen=True, kw_only=True):
+    """Lag of a 1 ms ticker in one situation, and the latency of the calls, in milliseconds.
 
-    Of several looks: the medians of their percentiles, the worst of all, and how many in all.
+    Over several rounds: medians of the percentiles, the overall maximum, and total counts.
     """
 
     situation: str
-    contender: str
-    p50: float
-    p99: float
-    p999: float
-    worst: float
+    subject: str
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
     ticks: int
     calls: int
-    call_p50: float
-    call_p99: float
+    call_p50_ms: float
+    call_p99_ms: float
 
 
 class BusyLoop(msgspec.Struct, frozen=True, kw_only=True):
-    """How long one call took while the loop was busy in slices; milliseconds."""
+    """Latency of one call while other work keeps the loop busy in slices."""
 
     slice_ms: float
     verb: str
-    contender: str
-    p50: float
-    p99: float
+    subject: str
+    p50_ms: float
+    p99_ms: float
     calls: int
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What entries take: bytes of memory and of files."""
+    """Memory and disk space that the entries of a cache take."""
 
-    contender: str
+    subject: str
     entries: int
-    memory: int
-    files: int
+    memory_bytes: int
+    file_bytes: int
 
 
-class Steady(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes of files and of memory in the course of a steady workload, a pair a half minute."""
+class SteadyState(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes of files and of memory over a steady workload, one pair per 30 simulated seconds."""
 
-    contender: str
+    subject: str
     samples: list[tuple[int, int]]
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
-    """What could not be measured, and why."""
+    """A subject that could not be measured, and the reason."""
 
-    contender: str
-    part: str
+    subject: str
+    benchmark: str
     reason: str
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and when it was measured."""
+    """The machine, the date and the versions of a run."""
 
     date: str
     system: str
@@ -95,16 +96,16 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OtherRatio(msgspec.Struct, frozen=True, kw_only=True):
-    """What another run found a contender to cost against a baseline: low, median and high."""
+    """A ratio of another run: its first quartile, median and third quartile."""
 
     workload: str
-    contender: str
+    subject: str
     baseline: str
     quartiles: tuple[float, float, float]
 
 
 class OtherRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Another run, to compare this one with."""
+    """Another run to compare this one with."""
 
     date: str
     ratios: list[OtherRatio]
@@ -117,13 +118,13 @@ class Report(msgspec.Struct, kw_only=True):
     seconds: float
     machine: Machine
     configuration: dict[str, str]
-    measured: list[Measured] = []
-    contests: list[Contest] = []
-    growth: list[Measured] = []
-    lateness: list[Lateness] = []
-    busy: list[BusyLoop] = []
+    measurements: list[Measurement] = []
+    contention: list[Contention] = []
+    growth: list[Measurement] = []
+    loop_lag: list[LoopLag] = []
+    busy_loop: list[BusyLoop] = []
     footprints: list[Footprint] = []
-    steady: list[Steady] = []
+    steady_state: list[SteadyState] = []
     waiting: list[Waiting] = []
     missing: list[Missing] = []
     other_run: OtherRun | None = None

@@ -1,4 +1,4 @@
-"""One round of a family: every contender has one sample of every workload, in random order."""
+"""One round of a workload group: one sample of each workload per subject, in random order."""
 
 from __future__ import annotations
 
@@ -11,155 +11,158 @@ from typing import Final
 
 import msgspec
 
-from .contender import Contender, Operation
 from .mix import with_mix
 from .result import Missing
-from .workload import Family, Workload
+from .subject import Operation, Subject
+from .workload import Workload, WorkloadGroup
 
 FIRST_CALLS: Final = 4
-PREPARING: Final = 64
-"""How many calls the calibration begins with, and how many prepare a store at the same time."""
+"""Calls of the first calibration step."""
 
-NUMBERS: Final = 100_000_000
-"""More than a round counts to: rounds must not write the same values again."""
+PREPARE_CALLERS: Final = 64
+"""Concurrent callers that prepare a store."""
+
+NUMBERS_PER_ROUND: Final = 100_000_000
+"""More than a round uses, because rounds must not write the same values again."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds one call took for one entry."""
+    """Seconds per entry."""
 
     workload: str
-    contender: str
+    subject: str
     seconds: float
 
 
 class Round(msgspec.Struct, kw_only=True):
-    """What one round brought."""
+    """The results of one round."""
 
     samples: list[Sample] = []
     missing: list[Missing] = []
 
 
-async def play(
-    family: Family, folder: Path, *, keys: int, sample_seconds: float, number: int
+async def run_round(
+    group: WorkloadGroup, folder: Path, *, keys: int, sample_seconds: float, number: int
 ) -> Round:
-    """Play the round of this number; the first one, 0, also prepares the files in the folder."""
+    """Run the round with this number; round 0 also prepares the files in the folder."""
     order = random.Random(number)
-    found = Round()
-    opened = await _open(family, folder, keys, number, found)
+    results = Round()
+    opened = await _open(group, folder, keys, number, results)
     try:
-        for workload in family.workloads:
-            lanes: list[_Lane] = []
-            for contender in order.sample(opened, len(opened)):
-                operations = with_mix(contender)
+        for workload in group.workloads:
+            probes: list[_Probe] = []
+            for subject in order.sample(opened, len(opened)):
+                operations = with_mix(subject)
                 if workload.verb in operations:
-                    lanes.append(_Lane(contender, workload, operations, number))
-            await _take_turns(lanes, family, sample_seconds, order, found)
+                    probes.append(_Probe(subject, workload, operations, number))
+            await _measure(probes, group, sample_seconds, order, results)
     finally:
-        for contender in opened:
-            await contender.close()
-    return found
+        for subject in opened:
+            await subject.close()
+    return results
 
 
 async def _open(
-    family: Family, folder: Path, keys: int, number: int, found: Round
-) -> list[Contender]:
-    opened: list[Contender] = []
-    for kind in family.contenders:
-        contender = kind(folder, keys)
+    group: WorkloadGroup, folder: Path, keys: int, number: int, results: Round
+) -> list[Subject]:
+    opened: list[Subject] = []
+    for kind in group.subjects:
+        subject = kind(folder, keys)
         try:
-            await contender.open()
+            await subject.open()
         except Exception as exc:
-            found.missing.append(_missing(contender, family.name, exc))
+            results.missing.append(_missing(subject, group.name, exc))
             continue
-        opened.append(contender)
-        if family.prepare is not None and (number == 0 or family.prepare not in contender.keeps):
-            operation = contender.operations()[family.prepare]
-            await _seconds(contender, operation, keys, PREPARING, 0)
+        opened.append(subject)
+        verb = group.prepare
+        if verb is not None and (number == 0 or verb not in subject.persistent_verbs):
+            await _seconds(subject, subject.operations()[verb], keys, PREPARE_CALLERS, 0)
     return opened
 
 
-async def _take_turns(
-    lanes: Sequence[_Lane],
-    family: Family,
+async def _measure(
+    probes: Sequence[_Probe],
+    group: WorkloadGroup,
     sample_seconds: float,
     order: random.Random,
-    found: Round,
+    results: Round,
 ) -> None:
-    ready: list[_Lane] = []
-    for lane in lanes:
+    ready: list[_Probe] = []
+    for probe in probes:
         try:
-            await lane.calibrate(sample_seconds)
+            await probe.calibrate(sample_seconds)
         except Exception as exc:
-            part = f"{family.name}: {lane.workload.name}"
-            found.missing.append(_missing(lane.contender, part, exc))
+            benchmark = f"{group.name}: {probe.workload.name}"
+            results.missing.append(_missing(probe.subject, benchmark, exc))
         else:
-            ready.append(lane)
-    for lane in order.sample(ready, len(ready)):
-        found.samples.append(await lane.sample())
+            ready.append(probe)
+    for probe in order.sample(ready, len(ready)):
+        results.samples.append(await probe.sample())
 
 
-def _missing(contender: Contender, part: str, exc: Exception) -> Missing:
-    return Missing(contender=contender.name, part=part, reason=f"{type(exc).__name__}: {exc}")
+def _missing(subject: Subject, benchmark: str, exc: Exception) -> Missing:
+    reason = f"{type(exc).__name__}: {exc}"
+    return Missing(subject=subject.name, benchmark=benchmark, reason=reason)
 
 
-class _Lane:
-    """One contender in one workload."""
+class _Probe:
+    """Measures one subject in one workload."""
 
     def __init__(
         self,
-        contender: Contender,
+        subject: Subject,
         workload: Workload,
         operations: Mapping[str, Operation],
-        number: int,
+        round_number: int,
     ) -> None:
-        self.contender: Final = contender
+        self.subject: Final = subject
         self.workload: Final = workload
         self._operation = operations[workload.verb]
         self._before = operations[workload.before] if workload.before is not None else None
         self._calls = workload.callers
-        self._begun = (number + 1) * NUMBERS
+        self._next_number = (round_number + 1) * NUMBERS_PER_ROUND
 
     async def calibrate(self, sample_seconds: float) -> None:
-        """Find how many calls fill a sample; this warms up as well."""
+        """Find the number of calls that fill a sample; this warms up caches as well."""
         if self._before is not None:
             self._calls = 1
             return
         self._calls = max(self.workload.callers, FIRST_CALLS)
-        while (taken := await self._run()) < sample_seconds / 2:
+        while (elapsed := await self._run()) < sample_seconds / 2:
             self._calls *= 2
         callers = self.workload.callers
-        turns = round(self._calls * sample_seconds / taken / callers)
-        self._calls = max(turns, 1) * callers
+        calls_per_caller = round(self._calls * sample_seconds / elapsed / callers)
+        self._calls = max(calls_per_caller, 1) * callers
 
     async def sample(self) -> Sample:
         seconds = await self._run() / self._calls / self.workload.per_call
-        return Sample(workload=self.workload.name, contender=self.contender.name, seconds=seconds)
+        return Sample(workload=self.workload.name, subject=self.subject.name, seconds=seconds)
 
     async def _run(self) -> float:
         if self._before is not None:
-            await _seconds(self.contender, self._before, 1, 1, 0)
-        first, self._begun = self._begun, self._begun + self._calls
+            await _seconds(self.subject, self._before, 1, 1, 0)
+        first, self._next_number = self._next_number, self._next_number + self._calls
         callers = min(self.workload.callers, self._calls)
-        return await _seconds(self.contender, self._operation, self._calls, callers, first)
+        return await _seconds(self.subject, self._operation, self._calls, callers, first)
 
 
 async def _seconds(
-    contender: Contender, operation: Operation, calls: int, callers: int, first: int
+    subject: Subject, operation: Operation, calls: int, callers: int, first: int
 ) -> float:
-    """Make the calls and return what that took; a contender without a loop has one caller."""
-    await asyncio.sleep(0)  # what the one before has left to the loop is not for this one to bear
-    if not contender.awaits:
-        began = perf_counter()
+    """Time the calls; a synchronous subject has one caller."""
+    await asyncio.sleep(0)  # callbacks that the previous subject left must not run in this sample
+    if not subject.is_async:
+        started = perf_counter()
         for number in range(first, first + calls):
             operation(number)
-        return perf_counter() - began
+        return perf_counter() - started
     shares = [range(first + caller, first + calls, callers) for caller in range(callers)]
-    began = perf_counter()
+    started = perf_counter()
     if callers == 1:
         await _call(operation, shares[0])
     else:
         await asyncio.gather(*(_call(operation, share) for share in shares))
-    return perf_counter() - began
+    return perf_counter() - started
 
 
 async def _call(operation: Operation, numbers: range) -> None:

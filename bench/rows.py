@@ -1,4 +1,4 @@
-"""Database files of many rows, made in seconds."""
+"""Database files of many rows, created in seconds."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ import msgspec
 
 from goscope_sqlite import SQLiteAdapter
 
-from .contender import Contender
-from .value import small
+from .subject import Subject
+from .values import small
 
-DAY: Final = 86_400
-EXPIRED: Final = 10
-"""One row in so many is expired by `expire`."""
+DAY_S: Final = 86_400
+EXPIRY_STRIDE: Final = 10
+"""`expire` lets every tenth entry expire."""
+
+FILL_CACHE_KIB: Final = 200_000
 
 
-async def provide(folder: Path, contenders: Iterable[type[Contender]], rows: int) -> None:
-    """Give each contender a file in ``folder`` that has so many rows in every table."""
+async def create_databases(folder: Path, subjects: Iterable[type[Subject]], rows: int) -> None:
+    """Create a file for each subject in ``folder``, with this number of rows in every table."""
     template = folder / "template.db"
     async with SQLiteAdapter(template):  # creates the tables
         pass
     _fill(template, rows)
-    for contender in contenders:
-        shutil.copyfile(template, contender(folder, rows).path)
+    for subject in subjects:
+        shutil.copyfile(template, subject(folder, rows).path)
     template.unlink()
 
 
 def expire(path: Path, rows: int) -> None:
-    """Let a tenth of the entries have expired, those that were removed since included."""
+    """Make every tenth entry expired, including entries that were deleted since."""
     _rewrite_tenth(path, rows, 1)
 
 
 def revive(path: Path, rows: int) -> None:
-    """Let all entries be there and live again."""
-    _rewrite_tenth(path, rows, int(time.time()) + 30 * DAY)
+    """Undo `expire`: make every entry live again."""
+    _rewrite_tenth(path, rows, int(time.time()) + 30 * DAY_S)
 
 
 def _rewrite_tenth(path: Path, rows: int, expires_at: int) -> None:
@@ -47,7 +49,7 @@ def _rewrite_tenth(path: Path, rows: int, expires_at: int) -> None:
     try:
         connection.execute("BEGIN IMMEDIATE")
         sql = f"INSERT OR REPLACE INTO go_goscope_cache VALUES (?, ?, {expires_at}, 1)"
-        connection.executemany(sql, _values("cache:", range(0, rows, EXPIRED)))
+        connection.executemany(sql, _values("cache:", range(0, rows, EXPIRY_STRIDE)))
         connection.execute("COMMIT")
     finally:
         connection.close()
@@ -55,13 +57,13 @@ def _rewrite_tenth(path: Path, rows: int, expires_at: int) -> None:
 
 def _fill(path: Path, rows: int) -> None:
     now = int(time.time())
-    later = now + 30 * DAY
+    later = now + 30 * DAY_S
     connection = sqlite3.connect(path, isolation_level=None)
     try:
-        # Nobody else has the file yet, and nobody misses it if this is interrupted.
+        # No other process has the file open, and an interrupted run leaves nothing to recover.
         connection.execute("PRAGMA journal_mode = OFF").fetchall()
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA cache_size = -200000")
+        connection.execute(f"PRAGMA cache_size = -{FILL_CACHE_KIB}")
         connection.execute("BEGIN")
         sql = f"INSERT INTO go_goscope_cache VALUES (?, ?, {later}, {now})"
         connection.executemany(sql, _values("cache:", range(rows)))
@@ -77,6 +79,6 @@ def _fill(path: Path, rows: int) -> None:
 
 
 def _values(namespace: str, numbers: Iterable[int]) -> Iterator[tuple[str, str]]:
-    """Keys and values of about 1 KB, the number being all that differs."""
+    """Yield keys and values of about 1 KB that differ only in the number."""
     start, end = msgspec.json.encode(small(-1)).decode().split("-1", 1)
     return ((f"{namespace}user:{number}", f"{start}{number}{end}") for number in numbers)

@@ -1,7 +1,7 @@
-"""Runs families of workloads, each round in a process of its own.
+"""Runs workload groups, each round in a separate process.
 
-What differs between processes, the layout of their memory for one, changes some ratios by more than
-a whole round of samples in the same process tells: only so do quartiles show what a run is worth.
+Differences between processes, such as their memory layout, change some ratios more than all samples
+within one process show. Quartiles over processes include them.
 """
 
 from __future__ import annotations
@@ -13,90 +13,95 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from .process import isolated
-from .progress import say
-from .result import Measured, Missing
-from .round import Round, play
+from .process import run_isolated
+from .progress import log_progress
+from .result import Measurement, Missing
+from .round import Round, run_round
 from .size import Size
-from .workload import Family
+from .workload import WorkloadGroup
 
 
 class Job(NamedTuple):
-    """A family to measure, on new stores or on those that are in ``folder``."""
+    """A group to measure on the stores in ``folder``, or on new stores if that is None."""
 
-    family: Family
+    group: WorkloadGroup
     keys: int
     folder: Path | None = None
     rows: int = 0
 
 
 class Runner:
-    """Measures families of workloads on stores below ``folder``."""
+    """Measures workload groups on stores below ``folder``."""
 
     def __init__(self, folder: Path, size: Size) -> None:
         self.folder: Final = folder
         self.size: Final = size
         self.missing: Final[list[Missing]] = []
 
-    def run(self, jobs: Sequence[Job]) -> list[Measured]:
-        """Measure the families, round by round, so that each sees all of the time this takes."""
-        played: list[list[Round]] = [[] for _ in jobs]
+    def run(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """Measure the groups round by round, so that the rounds of each spread over the run."""
+        finished: list[list[Round]] = [[] for _ in jobs]
         for number in range(self.size.rounds):
-            for job, rounds in zip(jobs, played, strict=True):
-                if number < (job.family.most_rounds or self.size.rounds):
-                    say(_title(job, number))
-                    rounds.append(self._play(job, number))
-                    self._note_missing(rounds[-1])
+            for job, rounds in zip(jobs, finished, strict=True):
+                if number < (job.group.max_rounds or self.size.rounds):
+                    log_progress(_title(job, number))
+                    rounds.append(self._run_round(job, number))
+                    self._record_missing(rounds[-1])
         for job in jobs:
             if job.folder is None:
-                shutil.rmtree(self._where(job))
+                shutil.rmtree(self._folder_of(job))
         return [
-            measured
-            for job, rounds in zip(jobs, played, strict=True)
-            for measured in collect(job.family, rounds, job.rows)
+            measurement
+            for job, rounds in zip(jobs, finished, strict=True)
+            for measurement in collect(job.group, rounds, job.rows)
         ]
 
-    def _play(self, job: Job, number: int) -> Round:
+    def _run_round(self, job: Job, number: int) -> Round:
+        folder = self._folder_of(job)
         seconds = self.size.sample_seconds
-        return isolated(_play, job.family, self._where(job), job.keys, seconds, number)
+        return run_isolated(_run_round, job.group, folder, job.keys, seconds, number)
 
-    def _where(self, job: Job) -> Path:
-        return job.folder or self.folder / job.family.name.replace(" ", "-")
+    def _folder_of(self, job: Job) -> Path:
+        return job.folder or self.folder / job.group.name.replace(" ", "-")
 
-    def _note_missing(self, played: Round) -> None:
-        known = {(each.contender, each.part) for each in self.missing}
-        for missing in played.missing:
-            if (missing.contender, missing.part) not in known:
-                known.add((missing.contender, missing.part))
-                say(f"  {missing.contender} takes no part in {missing.part}: {missing.reason}")
+    def _record_missing(self, finished: Round) -> None:
+        known = {(each.subject, each.benchmark) for each in self.missing}
+        for missing in finished.missing:
+            if (missing.subject, missing.benchmark) not in known:
+                known.add((missing.subject, missing.benchmark))
                 self.missing.append(missing)
+                log_progress(
+                    f"  {missing.subject} is not measured in {missing.benchmark}: {missing.reason}"
+                )
 
 
-def collect(family: Family, played: Sequence[Round], rows: int) -> list[Measured]:
-    """Put the samples of the rounds together, of those who were there in all of them."""
+def collect(group: WorkloadGroup, rounds: Sequence[Round], rows: int) -> list[Measurement]:
+    """Combine the samples of the rounds; leave out subjects that missed a round."""
     seconds: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for sample in (each for one in played for each in one.samples):
-        seconds[sample.workload, sample.contender].append(sample.seconds)
+    for sample in (each for one in rounds for each in one.samples):
+        seconds[sample.workload, sample.subject].append(sample.seconds)
     return [
-        Measured(
+        Measurement(
             workload=workload.name,
-            contender=kind.name,
-            limit=workload.limit_of(kind.name),
+            subject=kind.name,
+            baseline=workload.baseline_of(kind.name),
             seconds=seconds[workload.name, kind.name],
             rows=rows,
         )
-        for workload in family.workloads
-        for kind in family.contenders
-        if len(seconds[workload.name, kind.name]) == len(played)
+        for workload in group.workloads
+        for kind in group.subjects
+        if len(seconds[workload.name, kind.name]) == len(rounds)
     ]
 
 
 def _title(job: Job, number: int) -> str:
     rows = f", {job.rows} rows" if job.rows else ""
-    return f"round {number + 1}: {job.family.name}{rows}"
+    return f"round {number + 1}: {job.group.name}{rows}"
 
 
-def _play(family: Family, folder: Path, keys: int, sample_seconds: float, number: int) -> Round:
+def _run_round(
+    group: WorkloadGroup, folder: Path, keys: int, sample_seconds: float, number: int
+) -> Round:
     return asyncio.run(
-        play(family, folder, keys=keys, sample_seconds=sample_seconds, number=number)
+        run_round(group, folder, keys=keys, sample_seconds=sample_seconds, number=number)
     )

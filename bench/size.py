@@ -1,4 +1,4 @@
-"""How much is measured: from a check that everything runs to numbers worth quoting."""
+"""How much a run measures: "smoke" checks that everything runs, "full" is worth quoting."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What one run spends.
+    """The effort of one run.
 
-    ``keys`` is how many entries a store has, ``growth`` the numbers of rows at which cost is
-    compared; the last of them is also the large store of the other measurements. Seconds are of
-    one sample (one contender in one round), of one of the looks at the loop, of a foreign process's
-    hold on the write lock, and of one contest.
+    ``keys`` is the number of entries of a store. ``growth`` lists the numbers of rows at which
+    times are compared; the last is also the size of the large store of other benchmarks.
+    ``sample_seconds`` is for one subject in one round, ``loop_seconds`` for one situation of the
+    event loop, ``held_seconds`` for one hold of the write lock by another process, and
+    ``contention_seconds`` for one round of contention.
     """
 
     name: str
@@ -25,10 +26,10 @@ class Size:
     loop_rounds: int
     loop_seconds: float
     held_seconds: float
-    contest_seconds: float
+    contention_seconds: float
     import_rounds: int
     steady_minutes: int
-    writes_a_second: int
+    writes_per_second: int
 
     @property
     def many_rows(self) -> int:
@@ -45,10 +46,10 @@ SMOKE: Final = Size(
     loop_rounds=2,
     loop_seconds=0.02,
     held_seconds=0.05,
-    contest_seconds=0.02,
+    contention_seconds=0.02,
     import_rounds=1,
     steady_minutes=1,
-    writes_a_second=10,
+    writes_per_second=10,
 )
 SMALL: Final = Size(
     name="small",
@@ -60,10 +61,10 @@ SMALL: Final = Size(
     loop_rounds=3,
     loop_seconds=0.5,
     held_seconds=0.3,
-    contest_seconds=0.3,
+    contention_seconds=0.3,
     import_rounds=3,
     steady_minutes=10,
-    writes_a_second=20,
+    writes_per_second=20,
 )
 FULL: Final = Size(
     name="full",
@@ -75,10 +76,10 @@ FULL: Final = Size(
     loop_rounds=3,
     loop_seconds=1.0,
     held_seconds=3.0,
-    contest_seconds=1.0,
+    contention_seconds=1.0,
     import_rounds=9,
     steady_minutes=10,
-    writes_a_second=100,
+    writes_per_second=100,
 )
 
 SIZES: Final = {size.name: size for size in (SMOKE, SMALL, FULL)}

@@ -1,4 +1,4 @@
-"""The SQL a programmer would write by hand for goscope's tables."""
+"""SQL as a programmer would write it for goscope's tables."""
 
 from __future__ import annotations
 

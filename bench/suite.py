@@ -1,4 +1,4 @@
-"""The parts of a run, and the order they come in."""
+"""The benchmarks of a run, and their order."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from typing import Final
 import msgspec
 
 from . import machine
-from .busy import keep_busy
-from .contender import Contender
-from .contenders import BY_NAME, FILES, LOOPS
-from .contest import contest
-from .footprint import footprints
-from .imports import imports
-from .layers import layers
-from .loop import WARM, watch_loop
+from .busy_loop import measure_busy_loop
+from .contention import measure_contention
+from .footprint import measure_footprints
+from .imports import measure_imports
+from .layers import measure_layers
+from .loop_lag import WARM, measure_loop_lag
 from .result import Report
-from .rows import provide
+from .rows import create_databases
 from .runner import Job, Runner
 from .size import Size
-from .steady import stay
-from .waiting import waiting
-from .workload import BULK, FAMILIES, GROWTH
+from .steady_state import measure_steady_state
+from .subject import Subject
+from .subjects import BY_NAME, FILES, LOOPS
+from .waiting import measure_waiting
+from .workload import BULK, GROWTH, WORKLOAD_GROUPS
 
-PARTS: Final = (
-    *(family.name for family in FAMILIES),
+BENCHMARKS: Final = (
+    *(group.name for group in WORKLOAD_GROUPS),
     "layers",
-    "contest",
+    "contention",
     "waiting",
     "busy loop",
     "footprint",
-    "steady",
+    "steady state",
     "import",
     GROWTH.name,
     BULK.name,
@@ -43,9 +43,9 @@ PARTS: Final = (
 )
 
 
-def run(folder: Path, size: Size, parts: Sequence[str] = PARTS) -> Report:
-    """Run the parts on stores below the folder, and report."""
-    began = perf_counter()
+def run(folder: Path, size: Size, benchmarks: Sequence[str] = BENCHMARKS) -> Report:
+    """Run the benchmarks on stores below the folder."""
+    started = perf_counter()
     report = Report(
         size=size.name,
         seconds=0,
@@ -53,61 +53,61 @@ def run(folder: Path, size: Size, parts: Sequence[str] = PARTS) -> Report:
         configuration={kind.name: kind.about for kind in BY_NAME.values()},
     )
     runner = Runner(folder, size)
-    report.measured += runner.run(
+    report.measurements += runner.run(
         [
-            Job(family, size.held_locks if family.prepare == "hold" else size.keys)
-            for family in FAMILIES
-            if family.name in parts
+            Job(group, size.held_locks if group.prepare == "hold" else size.keys)
+            for group in WORKLOAD_GROUPS
+            if group.name in benchmarks
         ]
     )
-    asyncio.run(_in_one_loop(folder, size, report, parts))
-    _in_processes(folder, size, report, parts)
-    _on_many_rows(runner, report, parts)
+    asyncio.run(_in_one_loop(folder, size, report, benchmarks))
+    _in_processes(folder, size, report, benchmarks)
+    _on_many_rows(runner, report, benchmarks)
     report.missing += runner.missing
-    report.seconds = perf_counter() - began
+    report.seconds = perf_counter() - started
     report.machine = msgspec.structs.replace(report.machine, load_after=machine.load_average())
     return report
 
 
-async def _in_one_loop(folder: Path, size: Size, report: Report, parts: Sequence[str]) -> None:
-    if "layers" in parts:
-        report.measured += await layers(folder, size)
-    if "busy loop" in parts:
-        report.busy, missing = await keep_busy(folder, size)
+async def _in_one_loop(folder: Path, size: Size, report: Report, benchmarks: Sequence[str]) -> None:
+    if "layers" in benchmarks:
+        report.measurements += await measure_layers(folder, size)
+    if "busy loop" in benchmarks:
+        report.busy_loop, missing = await measure_busy_loop(folder, size)
         report.missing += missing
 
 
-def _in_processes(folder: Path, size: Size, report: Report, parts: Sequence[str]) -> None:
-    if "contest" in parts:
-        report.contests, missing = contest(folder / "contest", size)
+def _in_processes(folder: Path, size: Size, report: Report, benchmarks: Sequence[str]) -> None:
+    if "contention" in benchmarks:
+        report.contention, missing = measure_contention(folder / "contention", size)
         report.missing += missing
-    if "waiting" in parts:
-        report.waiting = waiting(folder / "waiting", size)
-    if "footprint" in parts:
-        report.footprints, missing = footprints(folder, size)
+    if "waiting" in benchmarks:
+        report.waiting = measure_waiting(folder / "waiting", size)
+    if "footprint" in benchmarks:
+        report.footprints, missing = measure_footprints(folder, size)
         report.missing += missing
-    if "steady" in parts:
-        report.steady = stay(folder, size)
-    if "import" in parts:
-        measured, missing = imports(folder / "bytecode", size)
-        report.measured += measured
+    if "steady state" in benchmarks:
+        report.steady_state = measure_steady_state(folder, size)
+    if "import" in benchmarks:
+        measurements, missing = measure_imports(folder / "bytecode", size)
+        report.measurements += measurements
         report.missing += missing
 
 
-def _on_many_rows(runner: Runner, report: Report, parts: Sequence[str]) -> None:
-    """Measure on files of each number of rows; the largest ones serve all that need many."""
-    wanted = {GROWTH.name, BULK.name, "event loop"} & set(parts)
+def _on_many_rows(runner: Runner, report: Report, benchmarks: Sequence[str]) -> None:
+    """Measure on files of each number of rows; the largest files serve every such benchmark."""
+    wanted = {GROWTH.name, BULK.name, "event loop"} & set(benchmarks)
     size = runner.size
     for rows in size.growth if GROWTH.name in wanted else size.growth[-1:] if wanted else ():
         folder = runner.folder / f"{rows}-rows"
-        contenders: list[type[Contender]] = list(dict.fromkeys([*FILES, *LOOPS]))
+        kinds: list[type[Subject]] = list(dict.fromkeys([*FILES, *LOOPS]))
         (folder / WARM).mkdir(parents=True)
-        asyncio.run(provide(folder, contenders, rows))
+        asyncio.run(create_databases(folder, kinds, rows))
         if GROWTH.name in wanted:
             report.growth += runner.run([Job(GROWTH, rows, folder, rows)])
         if rows == size.many_rows:
             if BULK.name in wanted:
-                report.measured += runner.run([Job(BULK, rows, folder)])
+                report.measurements += runner.run([Job(BULK, rows, folder)])
             if "event loop" in wanted:
-                report.lateness = asyncio.run(watch_loop(folder, size))
+                report.loop_lag = asyncio.run(measure_loop_lag(folder, size))
         shutil.rmtree(folder)

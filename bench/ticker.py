@@ -1,4 +1,4 @@
-"""A ticker of one millisecond: how late it is tells how long others kept the event loop."""
+"""A 1 ms ticker, whose lag shows how long other callbacks block the event loop."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final, Self
 
 from .summary import percentile
 
-INTERVAL: Final = 0.001
+INTERVAL_S: Final = 0.001
 
 
 class Ticker:
-    """Ticks while its block runs; ``late`` has the lateness of each tick, in milliseconds."""
+    """Ticks while its block runs; ``lags_ms`` has the lag of each tick."""
 
     def __init__(self) -> None:
-        self.late: Final[list[float]] = []
+        self.lags_ms: Final[list[float]] = []
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -34,12 +34,12 @@ class Ticker:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    def share(self, share: float) -> float:
-        """The lateness that so many of the ticks did not exceed."""
-        return percentile(self.late, share)
+    def percentile_ms(self, share: float) -> float:
+        """Return the lag that this share of the ticks did not exceed."""
+        return percentile(self.lags_ms, share)
 
     async def _tick(self) -> None:
         while True:
-            due = perf_counter() + INTERVAL
-            await asyncio.sleep(INTERVAL)
-            self.late.append((perf_counter() - due) * 1000)
+            due = perf_counter() + INTERVAL_S
+            await asyncio.sleep(INTERVAL_S)
+            self.lags_ms.append((perf_counter() - due) * 1000)

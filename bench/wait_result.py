@@ -1,40 +1,40 @@
-"""What was measured of waiting for a shared lock, as records that are kept as JSON."""
+"""The results of waiting for a shared lock, as records that are stored as JSON."""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class Turns(msgspec.Struct, frozen=True, kw_only=True):
-    """Processes that want one lock all the time: grants of each, and their waits in ms."""
+class Competition(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes that compete for one lock without pause: grants per process, and waiting times."""
 
     grants: list[int]
-    p50: float
-    p99: float
-    worst: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
 
 
-class Idle(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that waits for a lock that another one keeps: its seconds of CPU, its polls."""
+class BlockedWait(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that waits for a lock that another process holds: its CPU time and its polls."""
 
     seconds: float
     cpu_seconds: float
     polls: int
 
 
-class Handover(msgspec.Struct, frozen=True, kw_only=True):
-    """From the call of release() to the grant of the next process, which has waited; ms."""
+class Handoff(msgspec.Struct, frozen=True, kw_only=True):
+    """Time from the call of release() to the grant of the next waiting process."""
 
     count: int
-    p50: float
-    p99: float
-    worst: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):
-    """What waiting costs one backend."""
+    """The cost of waiting with one backend."""
 
-    contender: str
-    turns: Turns
-    idle: Idle
-    handover: Handover
+    subject: str
+    competition: Competition
+    blocked: BlockedWait
+    handoff: Handoff

@@ -1,4 +1,4 @@
-"""What waiting for a shared lock costs, and who gets it."""
+"""Waiting for a shared lock: fairness, CPU time and handoff latency."""
 
 from __future__ import annotations
 
@@ -12,39 +12,38 @@ from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 import goscope
 from goscope.backend import BaseAdapter
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
 
-from .process import isolated
-from .progress import say
+from .internals import PollCounter
+from .process import run_isolated
+from .progress import log_progress
 from .size import Size
 from .summary import percentile
-from .wait_result import Handover, Idle, Turns, Waiting
+from .wait_result import BlockedWait, Competition, Handoff, Waiting
 
-T = TypeVar("T")
+COMPETING_PROCESSES: Final = 8
+COMPETING_HOLD_S: Final = 0.001
+HANDOFF_PROCESSES: Final = 4
+HANDOFF_HOLD_S: Final = 0.005
+HANDOFF_MAX_PAUSE_S: Final = 0.02
+"""Upper bound of the random pause before a process requests the lock again."""
 
-MANY: Final = 8
-FEW: Final = 4
-HELD: Final = 0.001
-HELD_LONGER: Final = 0.005
-"""Seconds for which the lock is kept, by one of many and by one of few."""
+SHORT_WAIT_S: Final = 0.1
+"""Only handoffs to waits shorter than this are measured."""
 
-REST: Final = 0.02
-"""The most seconds after which one of few wants it again."""
+START_TIMEOUT_S: Final = 60
+"""How long a process waits for the others to start."""
 
-SHORT: Final = 0.1
-"""Seconds of a wait that must be handed the lock fast."""
+BLOCKED_FACTOR: Final = 5
+"""Length of the blocked wait, as a multiple of the size's ``loop_seconds``."""
 
-PATIENCE: Final = 60
-"""Seconds a process waits for the others to be ready."""
-
-IDLE_LOOKS: Final = 5
-CONTESTS: Final = 3
-"""How many looks at the loop the wait in vain takes, and how many contests each contest here."""
+CONTENTION_FACTOR: Final = 3
+"""Length of a competition, as a multiple of the size's ``contention_seconds``."""
 
 BACKENDS: Final[dict[str, Callable[[Path], BaseAdapter]]] = {
     "goscope sqlite": lambda path: SQLiteAdapter(path, locks="shared"),
@@ -55,132 +54,138 @@ _barriers: list[Barrier] = []
 
 
 class Grant(NamedTuple):
-    """One turn of a process: seconds of a clock that all processes share."""
+    """One grant of the lock, in seconds of a clock that all processes share."""
 
     token: int
-    asked: float
+    requested: float
     granted: float
     released: float
 
 
-def waiting(folder: Path, size: Size) -> list[Waiting]:
-    """Let processes wait for one lock: many of them, one for long, and a few for short."""
+def measure_waiting(folder: Path, size: Size) -> list[Waiting]:
+    """Measure eight competing processes, one blocked process, and handoffs between four."""
     found: list[Waiting] = []
     for name in BACKENDS:
-        say(f"waiting for a shared lock: {name}")
+        log_progress(f"waiting for a shared lock: {name}")
         where = folder / name.replace(" ", "-")
         where.mkdir(parents=True)
+        competing = _run_processes(
+            COMPETING_PROCESSES, name, where / "competition.db", size, COMPETING_HOLD_S, 0.0
+        )
+        blocked = asyncio.run(_block(name, where / "blocked.db", size))
+        handing_off = _run_processes(
+            HANDOFF_PROCESSES,
+            name,
+            where / "handoff.db",
+            size,
+            HANDOFF_HOLD_S,
+            HANDOFF_MAX_PAUSE_S,
+        )
         found.append(
             Waiting(
-                contender=name,
-                turns=_turns(_all(MANY, name, where / "many.db", size, HELD, 0.0)),
-                idle=asyncio.run(_idle(name, where / "idle.db", size)),
-                handover=_handover(_all(FEW, name, where / "few.db", size, HELD_LONGER, REST)),
+                subject=name,
+                competition=_competition(competing),
+                blocked=blocked,
+                handoff=_handoff(handing_off),
             )
         )
     return found
 
 
-def _turns(grants: list[list[Grant]]) -> Turns:
-    waits = [(grant.granted - grant.asked) * 1000 for grant in chain.from_iterable(grants)]
-    return Turns(
+def _competition(grants: list[list[Grant]]) -> Competition:
+    waits_ms = [(grant.granted - grant.requested) * 1000 for grant in chain.from_iterable(grants)]
+    return Competition(
         grants=[len(each) for each in grants],
-        p50=percentile(waits, 0.5),
-        p99=percentile(waits, 0.99),
-        worst=max(waits, default=0.0),
+        p50_ms=percentile(waits_ms, 0.5),
+        p99_ms=percentile(waits_ms, 0.99),
+        max_ms=max(waits_ms, default=0.0),
     )
 
 
-def _handover(grants: list[list[Grant]]) -> Handover:
-    in_order = sorted(chain.from_iterable(grants))  # tokens grow with every grant
-    took = [
+def _handoff(grants: list[list[Grant]]) -> Handoff:
+    in_order = sorted(chain.from_iterable(grants))  # tokens increase with every grant
+    latencies_ms = [
         (later.granted - earlier.released) * 1000
         for earlier, later in pairwise(in_order)
-        if later.asked < earlier.released and later.granted - later.asked < SHORT
+        if later.requested < earlier.released and later.granted - later.requested < SHORT_WAIT_S
     ]
-    return Handover(
-        count=len(took),
-        p50=percentile(took, 0.5),
-        p99=percentile(took, 0.99),
-        worst=max(took, default=0.0),
+    return Handoff(
+        count=len(latencies_ms),
+        p50_ms=percentile(latencies_ms, 0.5),
+        p99_ms=percentile(latencies_ms, 0.99),
+        max_ms=max(latencies_ms, default=0.0),
     )
 
 
-async def _idle(name: str, path: Path, size: Size) -> Idle:
+# --- one process that waits until it times out --------------------------------------------------
+
+
+async def _block(name: str, path: Path, size: Size) -> BlockedWait:
     async with goscope.Scope(persistence=BACKENDS[name](path)) as gs, gs.lock("door", ttl="60s"):
         return await asyncio.to_thread(
-            isolated, _wait_in_vain, name, path, IDLE_LOOKS * size.loop_seconds
+            run_isolated, _wait_until_timeout, name, path, BLOCKED_FACTOR * size.loop_seconds
         )
 
 
-def _wait_in_vain(name: str, path: Path, seconds: float) -> Idle:
+def _wait_until_timeout(name: str, path: Path, seconds: float) -> BlockedWait:
     return asyncio.run(_count_polls(name, path, seconds))
 
 
-async def _count_polls(name: str, path: Path, seconds: float) -> Idle:
+async def _count_polls(name: str, path: Path, seconds: float) -> BlockedWait:
     adapter = BACKENDS[name](path)
     async with goscope.Scope(persistence=adapter) as gs:
-        polls = _Polls(adapter)
-        began = time.process_time()
+        polls = PollCounter(adapter)
+        started = time.process_time()
         try:
             await gs.lock("door", wait=f"{seconds * 1000:.0f}ms").acquire()
         except goscope.LockTimeout:
-            cpu_seconds = time.process_time() - began
-            return Idle(seconds=seconds, cpu_seconds=cpu_seconds, polls=polls.count)
-        raise RuntimeError("the lock that was to be waited for is free")
+            cpu_seconds = time.process_time() - started
+            return BlockedWait(seconds=seconds, cpu_seconds=cpu_seconds, polls=polls.count)
+        raise RuntimeError("the lock is free, but another process should hold it")
 
 
-class _Polls:
-    """Counts the polls of the adapter's lock: each asks whether the file has changed."""
-
-    def __init__(self, adapter: Any) -> None:
-        self.count = 0
-        self._version = adapter._database.version
-        adapter._database.version = self._counted
-
-    def _counted(self) -> int | None:
-        self.count += 1
-        version: int | None = self._version()
-        return version
+# --- processes that compete for the lock --------------------------------------------------------
 
 
-# --- processes that all want the lock -----------------------------------------------------------
-
-
-def _all(
-    processes: int, name: str, path: Path, size: Size, held: float, rest: float
+def _run_processes(
+    processes: int, name: str, path: Path, size: Size, hold_s: float, max_pause_s: float
 ) -> list[list[Grant]]:
-    """The turns of each process."""
-    seconds = CONTESTS * size.contest_seconds
+    """Return the grants of each process."""
+    seconds = CONTENTION_FACTOR * size.contention_seconds
     context = get_context("spawn")
     barrier = context.Barrier(processes)
-    with ProcessPoolExecutor(processes, context, _share, (barrier,)) as pool:
-        jobs = [pool.submit(_compete, name, path, seconds, held, rest) for _ in range(processes)]
+    with ProcessPoolExecutor(processes, context, _receive_barrier, (barrier,)) as pool:
+        jobs = [
+            pool.submit(_compete, name, path, seconds, hold_s, max_pause_s)
+            for _ in range(processes)
+        ]
         return [job.result() for job in jobs]
 
 
-def _share(barrier: Barrier) -> None:
+def _receive_barrier(barrier: Barrier) -> None:
     _barriers.append(barrier)
 
 
-def _compete(name: str, path: Path, seconds: float, held: float, rest: float) -> list[Grant]:
-    return asyncio.run(_take_turns(name, path, seconds, held, rest))
+def _compete(
+    name: str, path: Path, seconds: float, hold_s: float, max_pause_s: float
+) -> list[Grant]:
+    return asyncio.run(_collect_grants(name, path, seconds, hold_s, max_pause_s))
 
 
-async def _take_turns(
-    name: str, path: Path, seconds: float, held: float, rest: float
+async def _collect_grants(
+    name: str, path: Path, seconds: float, hold_s: float, max_pause_s: float
 ) -> list[Grant]:
     grants: list[Grant] = []
     async with goscope.Scope(persistence=BACKENDS[name](path)) as gs:
-        # Blocks until all are ready, and so no process gets two of the jobs.
-        _barriers[0].wait(PATIENCE)
-        until = perf_counter() + seconds
-        while (asked := perf_counter()) < until:
+        # Blocking the loop until all processes are ready keeps each from taking a second job.
+        _barriers[0].wait(START_TIMEOUT_S)
+        deadline = perf_counter() + seconds
+        while (requested := perf_counter()) < deadline:
             handle = await gs.lock("door", ttl="60s").acquire()
             granted = perf_counter()
-            await asyncio.sleep(held)
+            await asyncio.sleep(hold_s)
             released = perf_counter()
             await handle.release()
-            grants.append(Grant(handle.fencing_token or 0, asked, granted, released))
-            await asyncio.sleep(rest * random.random())
+            grants.append(Grant(handle.fencing_token or 0, requested, granted, released))
+            await asyncio.sleep(max_pause_s * random.random())
     return grants

@@ -1,4 +1,4 @@
-"""What is measured: operations, how many callers they have, and what they may cost."""
+"""The workloads: operations, how many concurrent callers they have, and their budgets."""
 
 from __future__ import annotations
 
@@ -6,212 +6,231 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from . import contenders
-from .contender import MANY, Contender
-from .contenders.limit import LimitOfReaders
-from .contenders.parts import ProvidersAlone
+from . import subjects
+from .subject import BATCH_KEYS, Subject
+from .subjects.baseline import ReaderBaseline
+from .subjects.components import ProvidersOnly
 
 SQLITE: Final = "goscope sqlite"
 BUN: Final = "goscope sqlite-bun"
 MEMORY: Final = "goscope memory"
-LIMIT: Final = "sqlite3"
-READERS: Final = "sqlite3 16 MiB"
-HOP: Final = "aiosqlite"
+BASELINE: Final = "sqlite3"
+READER_BASELINE: Final = "sqlite3 16 MiB"
+AIOSQLITE: Final = "aiosqlite"
 ASYNCIO: Final = "asyncio.Lock"
+
+_READS_WITH_WRITER_CACHE: Final = frozenset({BUN, ProvidersOnly.name})
+"""Subjects that read with the page cache of writers, as the plain baseline does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """``contender`` may cost ``factor`` times what ``baseline`` does."""
+    """``subject`` may take at most ``factor`` times as long as ``baseline``."""
 
-    contender: str
+    subject: str
     factor: float
     baseline: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One row of the report.
+    """One operation, and the subject that it is compared with.
 
-    ``limit`` is the contender whose cost is 1 for all but those in ``limits``, which have the
-    page cache of another. ``per_call`` is how many entries one call works on, and costs are given
-    for one entry. ``before`` is run, unmeasured, before each sample, which is one call then.
+    ``per_call`` is the number of entries per call; times are per entry. ``before`` is an unmeasured
+    operation before each sample, which then consists of a single call.
     """
 
     name: str
     verb: str
     callers: int = 1
     per_call: int = 1
-    limit: str = LIMIT
-    limits: Sequence[tuple[str, str]] = ()
+    baseline: str = BASELINE
     budgets: Sequence[Budget] = ()
     before: str | None = None
 
-    def limit_of(self, contender: str) -> str:
-        return dict(self.limits).get(contender, self.limit)
+    def baseline_of(self, subject: str) -> str:
+        """Return the baseline with the same page cache as the subject."""
+        if self.baseline == READER_BASELINE and subject in _READS_WITH_WRITER_CACHE:
+            return BASELINE
+        return self.baseline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """Workloads on the same open stores; ``prepare`` is run once for each of the keys.
+class WorkloadGroup:
+    """Workloads that share the same open stores.
 
-    ``most_rounds`` is for calls that take seconds.
+    ``prepare`` runs once for each key. ``max_rounds`` limits the rounds of calls that take seconds.
     """
 
     name: str
-    contenders: Sequence[type[Contender]]
+    subjects: Sequence[type[Subject]]
     workloads: Sequence[Workload]
     prepare: str | None = None
-    most_rounds: int | None = None
+    max_rounds: int | None = None
 
 
-def _read_limits(factor: float, bun_factor: float) -> Sequence[Budget]:
-    return (Budget(SQLITE, factor, READERS), Budget(BUN, bun_factor, LIMIT))
+def _read_budgets(factor: float, bun_factor: float) -> Sequence[Budget]:
+    return (Budget(SQLITE, factor, READER_BASELINE), Budget(BUN, bun_factor, BASELINE))
 
 
-_OTHER_LIMITS: Final = ((BUN, LIMIT), (ProvidersAlone.name, LIMIT))
-"""Who reads with the page cache of writers."""
-
-CACHE: Final = Family(
+CACHE: Final = WorkloadGroup(
     name="cache",
-    contenders=[*contenders.CACHES, *contenders.PARTS],
+    subjects=[*subjects.CACHES, *subjects.COMPONENTS],
     prepare="set",
     workloads=[
         Workload(
             name="get, 1 caller",
             verb="get",
-            limit=READERS,
-            limits=_OTHER_LIMITS,
-            budgets=_read_limits(1.25, 1.15),
+            baseline=READER_BASELINE,
+            budgets=_read_budgets(1.25, 1.15),
         ),
         Workload(
             name="get, 64 callers",
             verb="get",
             callers=64,
-            limit=READERS,
-            limits=_OTHER_LIMITS,
-            budgets=_read_limits(1.25, 1.15),
+            baseline=READER_BASELINE,
+            budgets=_read_budgets(1.25, 1.15),
         ),
         Workload(
             name="set, 1 caller",
             verb="set",
-            budgets=(Budget(SQLITE, 1.25, HOP), Budget(BUN, 1.15, LIMIT)),
+            budgets=(Budget(SQLITE, 1.25, AIOSQLITE), Budget(BUN, 1.15, BASELINE)),
         ),
         Workload(
             name="set, 64 callers",
             verb="set",
             callers=64,
-            budgets=(Budget(SQLITE, 0.90, LIMIT), Budget(BUN, 0.85, LIMIT)),
+            budgets=(Budget(SQLITE, 0.90, BASELINE), Budget(BUN, 0.85, BASELINE)),
         ),
         Workload(
             name="90 % get 10 % set, 64 callers",
             verb="mix",
             callers=64,
-            limit=READERS,
-            limits=_OTHER_LIMITS,
-            budgets=_read_limits(1.25, 1.15),
+            baseline=READER_BASELINE,
+            budgets=_read_budgets(1.25, 1.15),
         ),
         Workload(
             name="get_many of 100",
             verb="get_many",
-            per_call=MANY,
-            limit=READERS,
-            limits=_OTHER_LIMITS,
+            per_call=BATCH_KEYS,
+            baseline=READER_BASELINE,
         ),
-        Workload(name="set_many of 100", verb="set_many", per_call=MANY),
-        Workload(name="get_or_set, hit", verb="get_or_set", limit=READERS, limits=_OTHER_LIMITS),
+        Workload(name="set_many of 100", verb="set_many", per_call=BATCH_KEYS),
+        Workload(
+            name="get_or_set, hit",
+            verb="get_or_set",
+            baseline=READER_BASELINE,
+        ),
     ],
 )
-BREAKER: Final = Family(
+BREAKER: Final = WorkloadGroup(
     name="circuit breaker",
-    contenders=[*contenders.BREAKERS, *contenders.PARTS],
+    subjects=[*subjects.BREAKERS, *subjects.COMPONENTS],
     workloads=[
         Workload(
             name="record_failure, 64 callers",
             verb="count_failure",
             callers=64,
-            budgets=(Budget(SQLITE, 0.5, LIMIT), Budget(BUN, 0.8, LIMIT)),
+            budgets=(Budget(SQLITE, 0.5, BASELINE), Budget(BUN, 0.8, BASELINE)),
         ),
         Workload(name="record_failure and get_state, 64 callers", verb="failure", callers=64),
         Workload(name="call on a healthy circuit", verb="healthy"),
     ],
 )
-CHECKPOINT: Final = Family(
+CHECKPOINT: Final = WorkloadGroup(
     name="checkpoint",
-    contenders=[*contenders.CHECKPOINTERS, *contenders.PARTS],
+    subjects=[*subjects.CHECKPOINTERS, *subjects.COMPONENTS],
     workloads=[
         Workload(
             name="checkpoint: save 10 KB, load_latest",
             verb="checkpoint",
-            budgets=(Budget(SQLITE, 2.0, LIMIT), Budget(BUN, 1.15, LIMIT)),
+            budgets=(Budget(SQLITE, 2.0, BASELINE), Budget(BUN, 1.15, BASELINE)),
         )
     ],
 )
-IDEMPOTENCY: Final = Family(
+IDEMPOTENCY: Final = WorkloadGroup(
     name="idempotency",
-    contenders=contenders.REPLAYERS,
+    subjects=subjects.REPLAYERS,
     prepare="remember",
     workloads=[
-        Workload(name="idempotent replay", verb="replay", limit=READERS, limits=_OTHER_LIMITS)
+        Workload(
+            name="idempotent replay",
+            verb="replay",
+            baseline=READER_BASELINE,
+        )
     ],
 )
 _LOCK_BUDGETS: Final = tuple(Budget(name, 4.0, ASYNCIO) for name in (SQLITE, BUN, MEMORY))
-LOCK: Final = Family(
+LOCK: Final = WorkloadGroup(
     name="lock in memory",
-    contenders=contenders.LOCKS,
-    workloads=[Workload(name="lock in memory", verb="lock", limit=ASYNCIO, budgets=_LOCK_BUDGETS)],
+    subjects=subjects.LOCKS,
+    workloads=[
+        Workload(name="lock in memory", verb="lock", baseline=ASYNCIO, budgets=_LOCK_BUDGETS)
+    ],
 )
-HELD_LOCKS: Final = Family(
-    name="lock in memory among others",
-    contenders=contenders.LOCKS,
+HELD_LOCKS: Final = WorkloadGroup(
+    name="lock in memory, others held",
+    subjects=subjects.LOCKS,
     prepare="hold",
     workloads=[
         Workload(
-            name="lock in memory, others held", verb="lock", limit=ASYNCIO, budgets=_LOCK_BUDGETS
+            name="lock in memory, others held", verb="lock", baseline=ASYNCIO, budgets=_LOCK_BUDGETS
         )
     ],
 )
-SHARED_LOCK: Final = Family(
+SHARED_LOCK: Final = WorkloadGroup(
     name="shared lock",
-    contenders=[*contenders.SHARED_LOCKS, *contenders.PARTS],
+    subjects=[*subjects.SHARED_LOCKS, *subjects.COMPONENTS],
     workloads=[
         Workload(
             name="shared lock, 1 process",
             verb="shared_lock",
-            budgets=(Budget(SQLITE, 1.25, HOP), Budget(BUN, 1.25, LIMIT)),
+            budgets=(Budget(SQLITE, 1.25, AIOSQLITE), Budget(BUN, 1.25, BASELINE)),
         )
     ],
 )
-FAMILIES: Final = [CACHE, BREAKER, CHECKPOINT, IDEMPOTENCY, LOCK, HELD_LOCKS, SHARED_LOCK]
+WORKLOAD_GROUPS: Final = [CACHE, BREAKER, CHECKPOINT, IDEMPOTENCY, LOCK, HELD_LOCKS, SHARED_LOCK]
 
-BULK: Final = Family(
+BULK: Final = WorkloadGroup(
     name="many rows",
-    contenders=[kind for kind in contenders.FILES if kind is not LimitOfReaders],
-    most_rounds=3,
+    subjects=[kind for kind in subjects.FILES if kind is not ReaderBaseline],
+    max_rounds=3,
     workloads=[
         Workload(name="open and close", verb="reopen"),
         Workload(name="keys() of all rows", verb="keys"),
         Workload(name="prune of a tenth of all rows", verb="prune", before="expire"),
     ],
 )
-WORKLOADS: Final = [each for family in [*FAMILIES, BULK] for each in family.workloads]
-"""All whose results are ratios."""
+WORKLOADS: Final = [each for group in [*WORKLOAD_GROUPS, BULK] for each in group.workloads]
+"""The workloads whose results are ratios."""
 
-GROWTH: Final = Family(
+GROWTH: Final = WorkloadGroup(
     name="growth",
-    contenders=contenders.FILES,
+    subjects=subjects.FILES,
     workloads=[
-        Workload(name="get", verb="get", limit=READERS, limits=_OTHER_LIMITS),
+        Workload(name="get", verb="get", baseline=READER_BASELINE),
         Workload(name="set", verb="set"),
-        Workload(name="get_many of 100", verb="get_many", limit=READERS, limits=_OTHER_LIMITS),
+        Workload(
+            name="get_many of 100",
+            verb="get_many",
+            baseline=READER_BASELINE,
+        ),
         Workload(name="set_many of 100", verb="set_many"),
-        Workload(name="get_or_set, hit", verb="get_or_set", limit=READERS, limits=_OTHER_LIMITS),
+        Workload(
+            name="get_or_set, hit",
+            verb="get_or_set",
+            baseline=READER_BASELINE,
+        ),
         Workload(name="record_failure and get_state", verb="failure"),
         Workload(name="call on a healthy circuit", verb="healthy"),
         Workload(name="checkpoint: save 10 KB, load_latest", verb="checkpoint"),
-        Workload(name="idempotent replay", verb="replay", limit=READERS, limits=_OTHER_LIMITS),
+        Workload(
+            name="idempotent replay",
+            verb="replay",
+            baseline=READER_BASELINE,
+        ),
         Workload(name="shared lock", verb="shared_lock"),
-        Workload(name="the first 1000 of scan()", verb="some_keys"),
+        Workload(name="first 1000 keys of scan()", verb="some_keys"),
         Workload(name="open and close", verb="reopen"),
     ],
 )

@@ -1,14 +1,13 @@
-"""Parts of what goscope does, each alone: they compete with nobody, but tell where time goes."""
+"""Single components of goscope, measured separately to show where its time is spent."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 from goscope.backend import StoreContext, SystemClock
 from goscope_sqlite.engine import Row
@@ -19,28 +18,27 @@ from goscope_sqlite.providers import (
     SQLiteLockProvider,
 )
 
-from ..contender import Operation
+from ..internals import InlineDatabase
 from ..sql import FAILURE, GET, SET
-from ..value import checkpoint, small
-from .limit import Bare, Limit, LimitOfReaders
+from ..subject import Operation
+from ..values import checkpoint, small
+from .baseline import Bare, Baseline, ReaderBaseline
 
-T = TypeVar("T")
-
-AT_ONCE: Final = 64
+WRITES_PER_TRANSACTION: Final = 64
 HOUR_MS: Final = 3_600_000
 NEVER: Final = 1_000_000_000
 
 
-class TwoConnections(Limit):
-    """Reads on a connection that forgets its pages whenever the writing one has committed."""
+class TwoConnections(Baseline):
+    """Reads on a connection whose page cache each commit of the writer invalidates."""
 
     name = "two connections"
-    about = "part of goscope sqlite: bare sqlite3 whose reads have a connection of 16 MiB"
+    about = "component of goscope sqlite: bare sqlite3, separate read connection with 16 MiB"
 
     async def open(self) -> None:
         await super().open()
         self._reader = self._connect()
-        self._reader.execute(f"PRAGMA cache_size = -{LimitOfReaders.cache_kib}").fetchall()
+        self._reader.execute(f"PRAGMA cache_size = -{ReaderBaseline.cache_kib}").fetchall()
         self._read = self._reader.cursor().execute
 
     async def close(self) -> None:
@@ -55,11 +53,14 @@ class TwoConnections(Limit):
         return self._decode(rows[0][0]) if rows else None
 
 
-class SharedTransactions(Limit):
-    """What the callers of one batch share."""
+class SharedTransactions(Baseline):
+    """Writes that share a transaction, as the writes of a batch do."""
 
-    name = f"{AT_ONCE} a transaction"
-    about = f"part of goscope sqlite: bare sqlite3, {AT_ONCE} writes a transaction, no state read"
+    name = f"{WRITES_PER_TRANSACTION} per transaction"
+    about = (
+        f"component of goscope sqlite: bare sqlite3, {WRITES_PER_TRANSACTION} writes per "
+        "transaction, no get_state"
+    )
 
     async def close(self) -> None:
         if self._connection.in_transaction:
@@ -81,23 +82,23 @@ class SharedTransactions(Limit):
     def _share_transaction(self, number: int) -> None:
         if not self._connection.in_transaction:
             self._execute("BEGIN IMMEDIATE")
-        elif number % AT_ONCE == 0:
+        elif number % WRITES_PER_TRANSACTION == 0:
             self._execute("COMMIT")
             self._execute("BEGIN IMMEDIATE")
 
 
-class WritingThread(TwoConnections):
-    """The two connections, the writing one in a thread: what waits is one transaction there."""
+class WriterThread(TwoConnections):
+    """Two connections, the writer in a thread that commits all queued writes together."""
 
-    name = "a writing thread"
-    about = "part of goscope sqlite: two connections, the writing one in a thread, in batches"
-    awaits = True
+    name = "writer thread"
+    about = "component of goscope sqlite: two connections, batched writes in a thread"
+    is_async = True
 
     async def open(self) -> None:
         await super().open()
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[_Statement] = []
-        self._is_writing = False
+        self._queued: list[_Statement] = []
+        self._busy = False
         self._batches: SimpleQueue[list[_Statement] | None] = SimpleQueue()
         self._thread = Thread(target=self._run)
         self._thread.start()
@@ -122,16 +123,16 @@ class WritingThread(TwoConnections):
 
     def _submit(self, sql: str, parameters: Sequence[Any]) -> asyncio.Future[list[Row]]:
         done: asyncio.Future[list[Row]] = self._loop.create_future()
-        self._waiting.append(_Statement(sql, parameters, done))
-        if not self._is_writing:
-            self._is_writing = True
-            self._loop.call_soon(self._send)  # what is submitted in this turn goes with it
+        self._queued.append(_Statement(sql, parameters, done))
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._send)  # the batch includes all writes of this tick
         return done
 
     def _send(self) -> None:
-        self._is_writing = bool(self._waiting)
-        if self._waiting:
-            batch, self._waiting = self._waiting, []
+        self._busy = bool(self._queued)
+        if self._queued:
+            batch, self._queued = self._queued, []
             self._batches.put(batch)
 
     def _run(self) -> None:
@@ -139,9 +140,9 @@ class WritingThread(TwoConnections):
             self._execute("BEGIN IMMEDIATE")
             found = [self._execute(each.sql, each.parameters).fetchall() for each in batch]
             self._execute("COMMIT")
-            self._loop.call_soon_threadsafe(self._back, batch, found)
+            self._loop.call_soon_threadsafe(self._resolve, batch, found)
 
-    def _back(self, batch: list[_Statement], found: list[list[Row]]) -> None:
+    def _resolve(self, batch: list[_Statement], found: list[list[Row]]) -> None:
         for each, rows in zip(batch, found, strict=True):
             each.done.set_result(rows)
         self._send()
@@ -153,16 +154,16 @@ class _Statement(NamedTuple):
     done: asyncio.Future[list[Row]]
 
 
-class ProvidersAlone(Bare):
-    """goscope's checks and SQL, without its queue, its thread and its turns: nothing waits."""
+class ProvidersOnly(Bare):
+    """goscope's checks and SQL, without its write queue, its thread and its loop budget."""
 
-    name = "providers alone"
-    about = "part of goscope sqlite: its providers on one bare connection, each write by itself"
-    awaits = True
+    name = "providers only"
+    about = "component of goscope sqlite: its providers on one bare connection, no batches"
+    is_async = True
 
     async def open(self) -> None:
         await super().open()
-        database = _BareDatabase(self._connection)
+        database = InlineDatabase(self._connection)
         context = StoreContext(clock=SystemClock(), store_id="bench")
         self._cache = SQLiteCacheProvider(context, database)
         self._circuits = SQLiteCircuitBreakerStateProvider(context, database)
@@ -196,37 +197,3 @@ class ProvidersAlone(Bare):
         handle = await self._locks.acquire(self.lock_key(number))
         assert handle is not None
         await handle.release()
-
-
-class _BareDatabase:
-    """The `Database` that runs everything at once, and has done it when it returns."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-        self._execute = connection.cursor().execute
-
-    def submit(
-        self,
-        work: Callable[[sqlite3.Connection], T],
-        *,
-        rows: int = 1,
-        one_statement: bool = False,
-    ) -> asyncio.Future[T]:
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if one_statement:
-            done.set_result(work(self._connection))
-        else:
-            self._execute("BEGIN IMMEDIATE")
-            done.set_result(work(self._connection))
-            self._execute("COMMIT")
-        return done
-
-    async def read_one(self, sql: str, parameters: Sequence[Any]) -> Row | None:
-        rows = self._execute(sql, parameters).fetchall()
-        return rows[0] if rows else None
-
-    async def read_all(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
-        return self._execute(sql, parameters).fetchall()
-
-    def version(self) -> int | None:
-        return None

@@ -1,21 +1,21 @@
-"""aiocache in memory."""
+"""aiocache's memory backend."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..contender import MANY, Contender, Operation, peer
-from ..value import small
+from ..subject import BATCH_KEYS, Operation, Subject, import_peer
+from ..values import small
 
 
-class AiocacheMemory(Contender):
+class AiocacheMemory(Subject):
     name = "aiocache"
-    about = "SimpleMemoryCache(); keeps the objects, copies nothing"
+    about = "SimpleMemoryCache(); stores references, no copies"
     packages = ("aiocache",)
 
     async def open(self) -> None:
-        self._cache = peer("aiocache").SimpleMemoryCache()
+        self._cache = import_peer("aiocache").SimpleMemoryCache()
 
     async def close(self) -> None:
         await self._cache.clear()
@@ -36,8 +36,8 @@ class AiocacheMemory(Contender):
         return self._cache.set(self.key(number), small(number), ttl=3600)
 
     def get_many(self, number: int) -> Any:
-        return self._cache.multi_get([self.key(number + more) for more in range(MANY)])
+        return self._cache.multi_get([self.key(number + more) for more in range(BATCH_KEYS)])
 
     def set_many(self, number: int) -> Any:
-        values = [(self.key(number + more), small(number + more)) for more in range(MANY)]
+        values = [(self.key(number + more), small(number + more)) for more in range(BATCH_KEYS)]
         return self._cache.multi_set(values, ttl=3600)

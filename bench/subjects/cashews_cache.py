@@ -1,4 +1,4 @@
-"""cashews, on disk and in memory."""
+"""cashews with its disk and memory backends."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ..contender import MANY, Contender, Operation, peer
-from ..value import small
+from ..subject import BATCH_KEYS, Operation, Subject, import_peer
+from ..values import small
 
 
-class _Cashews(Contender):
+class _Cashews(Subject):
     packages: ClassVar[tuple[str, ...]] = ("cashews",)
 
     @abstractmethod
     def url(self) -> str:
-        """Which backend it sets up."""
+        """Return the URL of the backend."""
 
     async def open(self) -> None:
-        self._cache = peer("cashews").Cache()
+        self._cache = import_peer("cashews").Cache()
         try:
             self._cache.setup(self.url())
         finally:
@@ -43,11 +43,11 @@ class _Cashews(Contender):
         return self._cache.set(self.key(number), small(number), expire=3600)
 
     def get_many(self, number: int) -> Any:
-        keys = [self.key(number + more) for more in range(MANY)]
+        keys = [self.key(number + more) for more in range(BATCH_KEYS)]
         return self._cache.get_many(*keys)
 
     def set_many(self, number: int) -> Any:
-        values = {self.key(number + more): small(number + more) for more in range(MANY)}
+        values = {self.key(number + more): small(number + more) for more in range(BATCH_KEYS)}
         return self._cache.set_many(values, expire=3600)
 
     def get_or_set(self, number: int) -> Any:
@@ -56,22 +56,22 @@ class _Cashews(Contender):
 
 class CashewsDisk(_Cashews):
     name = "cashews disk"
-    about = "setup('disk://?directory=...&shards=0'), its default pickle"
+    about = "setup('disk://?directory=...&shards=0'), default pickle"
     packages = ("cashews", "diskcache")
-    keeps = frozenset({"set"})
+    persistent_verbs = frozenset({"set"})
 
     def url(self) -> str:
-        peer("diskcache")  # cashews itself would say only later what it lacks
+        import_peer("diskcache")  # cashews reports a missing diskcache only later
         return f"disk://?directory={self.folder}&shards=0"
 
 
 class CashewsMemory(_Cashews):
     name = "cashews mem"
-    about = "setup('mem://') with room for ten times the keys; keeps the objects, copies nothing"
+    about = "setup('mem://') with capacity for ten times the keys; stores references, no copies"
 
     def url(self) -> str:
         return f"mem://?size={10 * self.keys}&check_interval=10"
 
 
 async def _missed() -> Any:
-    raise AssertionError("every call is to be a hit")
+    raise AssertionError("every call should be a hit")

@@ -1,4 +1,4 @@
-"""goscope's queues of writes, each alone: the limit's own statements go through them."""
+"""goscope's write queues, measured with the statements of the baseline."""
 
 from __future__ import annotations
 
@@ -12,26 +12,30 @@ from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite.engine import Row
 
-from ..contender import Operation
+from ..internals import Engine
 from ..sql import CHECKPOINT, FAILURE, LATEST, RELEASE, SET
-from .limit import Limit
+from ..subject import Operation
+from .baseline import Baseline
 
 
-class _QueueAlone(Limit):
-    """What every write of goscope needs: a future that survives cancellation, a transaction with
-    others, an error of its own, a turn for everybody else, and a log that is moved elsewhere."""
+class _QueueOnly(Baseline):
+    """What every write of goscope adds to its statement.
 
-    awaits = True
+    A future that defers cancellation, group commit, a separate error per write, the loop budget,
+    and WAL checkpoints outside the event loop.
+    """
+
+    is_async = True
 
     @abstractmethod
     def adapter(self) -> SQLiteAdapter | BunSQLiteAdapter:
-        """The adapter whose queue it is, not connected yet."""
+        """Return the adapter that owns the queue, not connected yet."""
 
     async def open(self) -> None:
         await super().open()
         self._adapter = self.adapter()
         await self._adapter.connect()
-        self._database = self._adapter._database
+        self._engine = Engine(self._adapter)
 
     async def close(self) -> None:
         await self._adapter.disconnect()
@@ -55,37 +59,37 @@ class _QueueAlone(Limit):
     async def save_and_load(self, number: int) -> Any:
         task, row = self.checkpoint_row(number)
         await self._submit(CHECKPOINT, row)
-        found = await self._database.read_one(LATEST, (task,))
+        found = await self._engine.read_one(LATEST, (task,))
         assert found is not None
         return self._decode(found[0])
 
     async def lock(self, number: int) -> None:
         key = f"lock:{self.lock_key(number)}"
-        token = await self._database.submit(lambda connection: self.take(connection.execute, key))
+        token = await self._engine.submit(lambda connection: self.take(connection.execute, key))
         await self._submit(RELEASE, (key, token))
 
     def _submit(self, sql: str, parameters: Sequence[Any]) -> Awaitable[list[Row]]:
         def work(connection: sqlite3.Connection) -> list[Row]:
             return connection.execute(sql, parameters).fetchall()
 
-        return self._database.submit(work, one_statement=True)
+        return self._engine.submit_autocommit(work)
 
 
-class QueueAlone(_QueueAlone):
-    """The queue in front of aiosqlite's thread."""
+class QueueOnly(_QueueOnly):
+    """The queue of the writer thread."""
 
-    name = "queue alone"
-    about = "part of goscope sqlite: its queue and its thread, for the statements of sqlite3"
+    name = "queue only"
+    about = "component of goscope sqlite: its write queue and thread, statements of sqlite3"
 
     def adapter(self) -> SQLiteAdapter:
         return SQLiteAdapter(self.path)
 
 
-class QueueInLoopAlone(_QueueAlone):
+class InLoopQueueOnly(_QueueOnly):
     """The queue in the event loop."""
 
-    name = "queue in the loop alone"
-    about = "part of goscope sqlite-bun: its queue, for the statements of sqlite3"
+    name = "in-loop queue only"
+    about = "component of goscope sqlite-bun: its write queue, statements of sqlite3"
 
     def adapter(self) -> BunSQLiteAdapter:
         return BunSQLiteAdapter(self.path)

@@ -1,4 +1,4 @@
-"""goscope's backends, through the calls that programs make."""
+"""goscope's backends, through the public API."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from goscope.memory import MemoryAdapter
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
 
-from ..contender import MANY, PAGE, Contender, Operation
 from ..rows import expire
-from ..value import checkpoint, small
+from ..subject import BATCH_KEYS, PAGE_ROWS, Operation, Subject
+from ..values import checkpoint, small
 
 NEVER: Final = 1_000_000_000
 
 
-class _Goscope(Contender):
+class _Goscope(Subject):
     sweep_interval = "30s"
 
     @abstractmethod
     def adapter(self) -> BaseAdapter:
-        """An adapter that is not connected yet."""
+        """Return an adapter that is not connected yet."""
 
     async def open(self) -> None:
         adapter = self.adapter()
@@ -57,7 +57,8 @@ class _Goscope(Contender):
             "replay": self.replay,
         }
 
-    # What a program would await itself is handed out as it is: a coroutine more would be ours.
+    # Most operations return goscope's own awaitable: wrapping it in a coroutine would add to its
+    # time.
 
     def get(self, number: int) -> Awaitable[Any]:
         return self._cache.get(self.key(number))
@@ -66,10 +67,10 @@ class _Goscope(Contender):
         return self._cache.set(self.key(number), small(number), "1h")
 
     def get_many(self, number: int) -> Awaitable[Any]:
-        return self._cache.get_many([self.key(number + more) for more in range(MANY)])
+        return self._cache.get_many([self.key(number + more) for more in range(BATCH_KEYS)])
 
     def set_many(self, number: int) -> Awaitable[None]:
-        values = {self.key(number + more): small(number + more) for more in range(MANY)}
+        values = {self.key(number + more): small(number + more) for more in range(BATCH_KEYS)}
         return self._cache.set_many(values, "1h")
 
     def get_or_set(self, number: int) -> Awaitable[Any]:
@@ -95,8 +96,8 @@ class _Goscope(Contender):
         return self._scope.idempotency.run(self.key(number), _succeed)
 
 
-class _InMemoryLocks(_Goscope):
-    """Backends whose default for ``gs.lock`` is a lock in memory."""
+class _WithMemoryLocks(_Goscope):
+    """A backend whose default for ``gs.lock`` is a lock in memory."""
 
     def operations(self) -> Mapping[str, Operation]:
         return {**super().operations(), "lock": self.lock, "hold": self.hold}
@@ -110,10 +111,10 @@ class _InMemoryLocks(_Goscope):
         return self._locks.acquire(f"held:{number}", "1h")
 
 
-class GoscopeFile(_InMemoryLocks):
-    """Backends that keep a file."""
+class GoscopeFile(_WithMemoryLocks):
+    """A backend that stores its data in a file."""
 
-    keeps = frozenset({"set", "remember"})
+    persistent_verbs = frozenset({"set", "remember"})
 
     def operations(self) -> Mapping[str, Operation]:
         return {
@@ -128,19 +129,19 @@ class GoscopeFile(_InMemoryLocks):
         }
 
     @abstractmethod
-    def sharing(self) -> BaseAdapter:
-        """An adapter with ``locks="shared"`` that is not connected yet."""
+    def shared_lock_adapter(self) -> BaseAdapter:
+        """Return an adapter with ``locks="shared"`` that is not connected yet."""
 
     async def open(self) -> None:
         await super().open()
-        sharing = self.sharing()
-        self._sharing = goscope.Scope(persistence=sharing)
-        await self._sharing.open()
-        assert sharing.lock is not None
-        self._shared_locks = sharing.lock
+        adapter = self.shared_lock_adapter()
+        self._shared_scope = goscope.Scope(persistence=adapter)
+        await self._shared_scope.open()
+        assert adapter.lock is not None
+        self._shared_locks = adapter.lock
 
     async def close(self) -> None:
-        await self._sharing.close()
+        await self._shared_scope.close()
         await super().close()
 
     async def shared_lock(self, number: int) -> None:
@@ -149,7 +150,7 @@ class GoscopeFile(_InMemoryLocks):
         await handle.release()
 
     async def contend(self, number: int) -> None:
-        async with self._sharing.lock("contended"):
+        async with self._shared_scope.lock("contended"):
             pass
 
     async def list_keys(self, number: int) -> int:
@@ -159,7 +160,7 @@ class GoscopeFile(_InMemoryLocks):
         found = 0
         async for _ in self._cache.scan("user:1*"):
             found += 1
-            if found == PAGE:
+            if found == PAGE_ROWS:
                 break
         return found
 
@@ -177,28 +178,28 @@ class GoscopeFile(_InMemoryLocks):
 
 class GoscopeSQLite(GoscopeFile):
     name = "goscope sqlite"
-    about = "SQLiteAdapter(path), with locks='shared' where the lock is shared"
+    about = "SQLiteAdapter(path); locks='shared' for the shared lock"
     packages = ("goscope-workspace", "aiosqlite", "msgspec")
 
     def adapter(self) -> BaseAdapter:
         return SQLiteAdapter(self.path, sweep_interval=self.sweep_interval)
 
-    def sharing(self) -> BaseAdapter:
+    def shared_lock_adapter(self) -> BaseAdapter:
         return SQLiteAdapter(self.path, locks="shared", sweep_interval="1h")
 
 
 class GoscopeSQLiteBun(GoscopeFile):
     name = "goscope sqlite-bun"
-    about = "BunSQLiteAdapter(path), with locks='shared' where the lock is shared"
+    about = "BunSQLiteAdapter(path); locks='shared' for the shared lock"
 
     def adapter(self) -> BaseAdapter:
         return BunSQLiteAdapter(self.path, sweep_interval=self.sweep_interval)
 
-    def sharing(self) -> BaseAdapter:
+    def shared_lock_adapter(self) -> BaseAdapter:
         return BunSQLiteAdapter(self.path, locks="shared", sweep_interval="1h")
 
 
-class GoscopeMemory(_InMemoryLocks):
+class GoscopeMemory(_WithMemoryLocks):
     name = "goscope memory"
     about = "MemoryAdapter()"
 
@@ -207,7 +208,7 @@ class GoscopeMemory(_InMemoryLocks):
 
 
 async def _missed() -> Any:
-    raise AssertionError("every call is to be a hit")
+    raise AssertionError("every call should be a hit")
 
 
 async def _succeed() -> int:

@@ -1,4 +1,4 @@
-"""The limit: the least that SQLite needs, without an event loop, a thread or a check."""
+"""The baseline: bare sqlite3 without an event loop, threads or argument checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import msgspec
 
 from goscope_sqlite import SQLiteAdapter
 
-from ..contender import MANY, PAGE, Contender, Operation
 from ..rows import expire
 from ..sql import (
     CHECKPOINT,
@@ -29,16 +28,17 @@ from ..sql import (
     TAKE,
     TOKEN,
 )
-from ..value import large, small
+from ..subject import BATCH_KEYS, PAGE_ROWS, Operation, Subject
+from ..values import large, small
 
-PRUNED_AT_ONCE: Final = 100
+PRUNE_PAGE_ROWS: Final = 100
 
 
-class Bare(Contender):
-    """A bare connection to a file that has goscope's tables and pragmas."""
+class Bare(Subject):
+    """A bare connection to a file with goscope's tables and pragmas."""
 
-    awaits = False
-    keeps = frozenset({"set", "remember"})
+    is_async = False
+    persistent_verbs = frozenset({"set", "remember"})
     cache_kib: ClassVar = 2 * 1024
 
     async def open(self) -> None:
@@ -61,7 +61,7 @@ class Bare(Contender):
         return connection
 
 
-class Limit(Bare):
+class Baseline(Bare):
     """Bare sqlite3 with goscope's tables, pragmas and codec, and the page cache of its writers."""
 
     name = "sqlite3"
@@ -95,7 +95,7 @@ class Limit(Bare):
         return self._decode(rows[0][0]) if rows else None
 
     def row(self, number: int) -> tuple[str, str, float, int]:
-        """The parameters of `SET`."""
+        """Return the parameters of `SET`."""
         now = time.time()
         text = self._encode(small(number)).decode()
         return f"cache:{self.key(number)}", text, now + 3600, int(now)
@@ -104,14 +104,14 @@ class Limit(Bare):
         self._execute(SET, self.row(number)).fetchall()
 
     def get_many(self, number: int) -> Any:
-        wanted = [f"cache:{self.key(number + more)}" for more in range(MANY)]
+        wanted = [f"cache:{self.key(number + more)}" for more in range(BATCH_KEYS)]
         keys = self._encode(wanted).decode()
         rows = self._execute(GET_MANY, (keys, time.time())).fetchall()
         return {key: self._decode(text) for key, text in rows}
 
     def set_many(self, number: int) -> None:
         self._execute("BEGIN IMMEDIATE")
-        for more in range(MANY):
+        for more in range(BATCH_KEYS):
             self.set(number + more)
         self._execute("COMMIT")
 
@@ -130,7 +130,7 @@ class Limit(Bare):
         return self._decode(self._execute(LATEST, (task,)).fetchall()[0][0])
 
     def checkpoint_row(self, number: int) -> tuple[str, tuple[Any, ...]]:
-        """The task, and the parameters of `CHECKPOINT`."""
+        """Return the task and the parameters of `CHECKPOINT`."""
         task = f"task:{number % 10}"
         now = time.time_ns()
         text = self._encode(large(number)).decode()
@@ -156,7 +156,7 @@ class Limit(Bare):
         return len(self._matching("cache:", "cache;"))
 
     def some_keys(self, number: int) -> int:
-        return len(self._matching("cache:user:1", "cache:user:2", PAGE))
+        return len(self._matching("cache:user:1", "cache:user:2", PAGE_ROWS))
 
     def expire(self, number: int) -> None:
         expire(self.path, self.keys)
@@ -165,9 +165,9 @@ class Limit(Bare):
         pruned = 0
         while True:
             now = time.time()
-            removed = self._execute(PRUNE_PAGE, (now, PRUNED_AT_ONCE)).rowcount
+            removed = self._execute(PRUNE_PAGE, (now, PRUNE_PAGE_ROWS)).rowcount
             pruned += removed
-            if removed < PRUNED_AT_ONCE:
+            if removed < PRUNE_PAGE_ROWS:
                 return pruned
 
     def reopen(self, number: int) -> None:
@@ -176,33 +176,33 @@ class Limit(Bare):
         connection.close()
 
     def _take(self, key: str) -> int | None:
-        """Take the lease in a transaction."""
+        """Acquire the lease in its own transaction."""
         self._execute("BEGIN IMMEDIATE")
         token = self.take(self._execute, key)
         self._execute("COMMIT")
         return token
 
     def take(self, execute: Callable[..., sqlite3.Cursor], key: str) -> int | None:
-        """Grant the lease with a new token if nobody has it, as part of a transaction."""
+        """Acquire the lease with a new fencing token if it is free, inside a transaction."""
         now = time.monotonic_ns() // 1_000_000
         token: int = execute(TOKEN).fetchall()[0][0]
         granted = execute(TAKE, (key, token, now + 30_000, now)).rowcount > 0
         return token if granted else None
 
     def _matching(self, after: str, end: str, limit: int = 1_000_000_000) -> list[str]:
-        """The live keys, read as goscope does: in pages, so that no transaction lasts."""
+        """Return the live keys, read in pages as goscope does to keep transactions short."""
         keys: list[str] = []
         while True:
-            page = self._execute(KEYS_PAGE, (after, end, time.time(), PAGE)).fetchall()
+            page = self._execute(KEYS_PAGE, (after, end, time.time(), PAGE_ROWS)).fetchall()
             keys += [row[0] for row in page]
-            if len(page) < PAGE or len(keys) >= limit:
+            if len(page) < PAGE_ROWS or len(keys) >= limit:
                 return keys
             after = f"{keys[-1]}\0"
 
 
-class LimitOfReaders(Limit):
-    """The same with the page cache of goscope's readers."""
+class ReaderBaseline(Baseline):
+    """The baseline with the page cache of goscope's readers."""
 
     name = "sqlite3 16 MiB"
-    about = "the same with a page cache of 16 MiB"
+    about = "sqlite3 with a 16 MiB page cache"
     cache_kib = 16 * 1024

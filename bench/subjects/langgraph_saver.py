@@ -8,17 +8,17 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
 
-from ..contender import Contender, Operation, peer
-from ..value import large
+from ..subject import Operation, Subject, import_peer
+from ..values import large
 
 
-class LanggraphSaver(Contender):
+class LanggraphSaver(Subject):
     name = "langgraph AsyncSqliteSaver"
     about = "AsyncSqliteSaver.from_conn_string(path), aput and aget_tuple"
     packages = ("langgraph-checkpoint-sqlite",)
 
     async def open(self) -> None:
-        saver = peer("langgraph.checkpoint.sqlite.aio").AsyncSqliteSaver
+        saver = import_peer("langgraph.checkpoint.sqlite.aio").AsyncSqliteSaver
         self._stack = AsyncExitStack()
         self._saver = await self._stack.enter_async_context(saver.from_conn_string(str(self.path)))
         await self._saver.setup()
@@ -33,7 +33,7 @@ class LanggraphSaver(Contender):
         config = {"configurable": {"thread_id": f"task:{number % 10}", "checkpoint_ns": ""}}
         checkpoint = {
             "v": 4,
-            "id": str(uuid.UUID(int=uuid.uuid1().time << 64)),  # sorts by time, as theirs do
+            "id": str(uuid.UUID(int=uuid.uuid1().time << 64)),  # sorts by time, as its own ids do
             "ts": datetime.now(UTC).isoformat(),
             "channel_values": {"state": large(number)},
             "channel_versions": {"state": 1},

@@ -1,20 +1,20 @@
-"""filelock's asynchronous lock."""
+"""filelock's AsyncFileLock."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from ..contender import Contender, Operation, peer
+from ..subject import Operation, Subject, import_peer
 
 
-class FilelockAsync(Contender):
+class FilelockAsync(Subject):
     name = "filelock AsyncFileLock"
-    about = "AsyncFileLock(path), its default executor and poll interval; no lease, no token"
+    about = "AsyncFileLock(path), default executor and poll interval; no lease, no fencing token"
     packages = ("filelock",)
 
     async def open(self) -> None:
-        self._new_lock = peer("filelock").AsyncFileLock
+        self._new_lock = import_peer("filelock").AsyncFileLock
         self._contended: Any = self._new_lock(str(self.folder / "contended.lock"))
 
     def operations(self) -> Mapping[str, Operation]:

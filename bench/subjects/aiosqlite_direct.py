@@ -1,4 +1,4 @@
-"""aiosqlite as its documentation shows it, with the pragmas and the batching of reads it needs."""
+"""aiosqlite as its documentation shows it, with the pragmas and batched reads that it needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import msgspec
 
 from goscope_sqlite import SQLiteAdapter
 
-from ..contender import MANY, PAGE, Contender, Operation
 from ..sql import (
     CHECKPOINT,
     FAILURE,
@@ -27,16 +26,17 @@ from ..sql import (
     STATE,
     TAKE,
 )
-from ..value import large, small
+from ..subject import BATCH_KEYS, PAGE_ROWS, Operation, Subject
+from ..values import large, small
 
 
-class AiosqliteByHand(Contender):
-    """One hop to the thread for each statement: the least a program on aiosqlite can do."""
+class AiosqliteDirect(Subject):
+    """One thread round trip per statement, the minimum for a program that uses aiosqlite."""
 
     name = "aiosqlite"
-    about = "one execute_fetchall a statement, autocommit, WAL, synchronous=NORMAL, msgspec"
+    about = "one execute_fetchall per statement, autocommit, WAL, synchronous=NORMAL, msgspec"
     packages = ("aiosqlite",)
-    keeps = frozenset({"set", "remember"})
+    persistent_verbs = frozenset({"set", "remember"})
 
     async def open(self) -> None:
         async with SQLiteAdapter(self.path):  # creates the tables
@@ -77,7 +77,7 @@ class AiosqliteByHand(Contender):
         await self._fetch(SET, (f"cache:{self.key(number)}", text, now + 3600, int(now)))
 
     async def get_many(self, number: int) -> Any:
-        wanted = [f"cache:{self.key(number + more)}" for more in range(MANY)]
+        wanted = [f"cache:{self.key(number + more)}" for more in range(BATCH_KEYS)]
         rows = await self._rows(GET_MANY, (self._encode(wanted).decode(), time.time()))
         return {key: self._decode(text) for key, text in rows}
 
@@ -110,12 +110,12 @@ class AiosqliteByHand(Contender):
 
     async def contend(self, number: int) -> None:
         token = time.time_ns()
-        while not await self._take("lock:contended", token):  # noqa: ASYNC110  # by others
+        while not await self._take("lock:contended", token):  # noqa: ASYNC110  # polls a file
             await asyncio.sleep(0.001)
         await self._fetch(RELEASE, ("lock:contended", token))
 
     async def some_keys(self, number: int) -> int:
-        parameters = ("cache:user:1", "cache:user:2", time.time(), PAGE)
+        parameters = ("cache:user:1", "cache:user:2", time.time(), PAGE_ROWS)
         return len(await self._rows(KEYS_PAGE, parameters))
 
     async def _take(self, key: str, token: int) -> bool:

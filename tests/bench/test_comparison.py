@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.repeat import other_run, pairs
+from bench.comparison import other_run, pairs
 from bench.report import render
-from bench.result import Machine, Measured, Report
+from bench.result import Machine, Measurement, Report
 
 MACHINE = Machine(
     date="2026-01-02 03:04 UTC",
@@ -20,16 +20,16 @@ MACHINE = Machine(
 
 
 def run(*seconds: float) -> Report:
-    """A run in which ``sqlite-bun`` took so long where the limit took 1."""
+    """A run in which sqlite-bun took this long and the baseline took 1 in each round."""
     measured = [
-        Measured(workload="set, 1 caller", contender=name, limit="sqlite3", seconds=list(each))
+        Measurement(workload="set, 1 caller", subject=name, baseline="sqlite3", seconds=list(each))
         for name, each in (
             ("goscope sqlite-bun", seconds),
             ("sqlite3", [1.0] * len(seconds)),
             ("aiosqlite", [2.0] * len(seconds)),
         )
     ]
-    return Report(size="smoke", seconds=1, machine=MACHINE, configuration={}, measured=measured)
+    return Report(size="smoke", seconds=1, machine=MACHINE, configuration={}, measurements=measured)
 
 
 @pytest.mark.parametrize(
@@ -40,26 +40,26 @@ def run(*seconds: float) -> Report:
         ((5.0, 5.0, 5.0), (1.0, 4.0, 20.0), True),
     ],
 )
-def test_ratios_agree_when_their_quartiles_overlap(
+def test_ratios_agree_if_their_interquartile_ranges_overlap(
     one: tuple[float, ...], other: tuple[float, ...], agrees: bool
 ) -> None:
     for first, second in ((one, other), (other, one)):
         found = pairs(run(*first), other_run(run(*second)))
-        assert [(each.contender, each.baseline, each.agrees) for each in found] == [
+        assert [(each.subject, each.baseline, each.agrees) for each in found] == [
             ("goscope sqlite-bun", "sqlite3", agrees)
         ]
 
 
-def test_what_only_one_run_has_is_not_compared() -> None:
+def test_a_ratio_of_only_one_run_is_not_compared() -> None:
     empty = Report(size="smoke", seconds=1, machine=MACHINE, configuration={})
     assert pairs(run(1.0), other_run(empty)) == []
     assert pairs(empty, other_run(run(1.0))) == []
 
 
-def test_the_page_says_how_many_agree() -> None:
+def test_the_report_counts_the_ratios_that_agree() -> None:
     report = run(1.0, 2.0, 3.0)
-    assert "Two runs" not in render(report)
+    assert "Comparison of two runs" not in render(report)
     report.other_run = other_run(run(9.0, 9.0, 9.0))
     page = render(report)
-    assert "0 of 1 ratios agree with those of the run of 2026-01-02 03:04 UTC" in page
+    assert "0 of 1 ratios agree with the run of 2026-01-02 03:04 UTC" in page
     assert "| 2.00 (1.50 to 2.50) | 9.00 (9.00 to 9.00) | **no** |" in page

@@ -1,4 +1,4 @@
-"""diskcache, which knows no asyncio, called as its documentation advises: in a thread."""
+"""diskcache, a synchronous library, called in a thread as its documentation recommends."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from ..contender import Contender, Operation, peer
-from ..value import small
+from ..subject import Operation, Subject, import_peer
+from ..values import small
 
 
-class DiskcacheInThread(Contender):
+class DiskcacheInThread(Subject):
     name = "diskcache in a thread"
-    about = "Cache(folder, eviction_policy='none') through asyncio.to_thread, its default pickle"
+    about = "Cache(folder, eviction_policy='none') via asyncio.to_thread, default pickle"
     packages = ("diskcache",)
-    keeps = frozenset({"set"})
+    persistent_verbs = frozenset({"set"})
 
     async def open(self) -> None:
-        open_cache = peer("diskcache").Cache
+        open_cache = import_peer("diskcache").Cache
         self._cache = await asyncio.to_thread(open_cache, str(self.folder), eviction_policy="none")
 
     async def close(self) -> None:

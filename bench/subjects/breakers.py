@@ -1,22 +1,22 @@
-"""Circuit breakers that live in memory."""
+"""Circuit breakers whose state is in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..contender import Contender, Operation, peer
+from ..subject import Operation, Subject, import_peer
 
 NEVER: Final = 1_000_000_000
 
 
-class Pybreaker(Contender):
+class Pybreaker(Subject):
     name = "pybreaker"
-    about = "CircuitBreaker(fail_max=never).call, synchronous: its asyncio support is Tornado's"
+    about = "CircuitBreaker(fail_max=never).call, synchronous: its asyncio support needs Tornado"
     packages = ("pybreaker",)
 
     async def open(self) -> None:
-        self._breaker = peer("pybreaker").CircuitBreaker(fail_max=NEVER)
+        self._breaker = import_peer("pybreaker").CircuitBreaker(fail_max=NEVER)
 
     def operations(self) -> Mapping[str, Operation]:
         return {"failure": self.failure, "healthy": self.healthy}
@@ -31,13 +31,13 @@ class Pybreaker(Contender):
         return self._breaker.call(int)
 
 
-class Aiobreaker(Contender):
+class Aiobreaker(Subject):
     name = "aiobreaker"
     about = "CircuitBreaker(fail_max=never).call_async"
     packages = ("aiobreaker",)
 
     async def open(self) -> None:
-        self._breaker = peer("aiobreaker").CircuitBreaker(fail_max=NEVER)
+        self._breaker = import_peer("aiobreaker").CircuitBreaker(fail_max=NEVER)
 
     def operations(self) -> Mapping[str, Operation]:
         return {"failure": self.failure, "healthy": self.healthy}
@@ -52,13 +52,13 @@ class Aiobreaker(Contender):
         return self._breaker.call_async(_succeed)
 
 
-class Purgatory(Contender):
+class Purgatory(Subject):
     name = "purgatory"
-    about = "AsyncCircuitBreakerFactory(default_threshold=never), get_breaker each time"
+    about = "AsyncCircuitBreakerFactory(default_threshold=never), get_breaker per call"
     packages = ("purgatory",)
 
     async def open(self) -> None:
-        self._factory = peer("purgatory").AsyncCircuitBreakerFactory(default_threshold=NEVER)
+        self._factory = import_peer("purgatory").AsyncCircuitBreakerFactory(default_threshold=NEVER)
 
     def operations(self) -> Mapping[str, Operation]:
         return {"failure": self.failure, "healthy": self.healthy}

@@ -1,6 +1,6 @@
-"""What is stored: values of 1 KB and 10 KB, each different from the one before.
+"""The stored values: 1 KB and 10 KB, each different from the others.
 
-SQLite leaves a page alone that is rewritten with the same bytes, so equal values measure nothing.
+SQLite skips a write that would not change any byte, so equal values would measure too little.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def large(number: int) -> dict[str, Any]:
 
 
 def checkpoint(number: int) -> Checkpoint:
-    """Return the next checkpoint, with a large value, of one of ten tasks."""
+    """Return the next checkpoint of one of ten tasks, with a large value."""
     now = time.time_ns()
     return Checkpoint(
         id=f"{now}",

@@ -1,18 +1,18 @@
-"""The lock of the standard library."""
+"""asyncio.Lock."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 
-from ..contender import Contender, Operation
+from ..subject import Operation, Subject
 
 
-class AsyncioLock(Contender):
-    """The limit of locks in memory: no key, no lease, nobody else can see it."""
+class AsyncioLock(Subject):
+    """The baseline of locks in memory: no keys, no lease, one process."""
 
     name = "asyncio.Lock"
-    about = "one asyncio.Lock() for all: no keys, no lease"
+    about = "one asyncio.Lock() for all calls; no keys, no lease"
 
     async def open(self) -> None:
         self._lock = asyncio.Lock()
