@@ -33,7 +33,7 @@ class Engine:
         database = adapter._database
         self._database: Final = database
         self.submit: Final[Submit] = database.submit
-        self.submit_autocommit: Final[Submit] = partial(database.submit, one_statement=True)
+        self.submit_autocommit: Final[Submit] = partial(database.submit, autocommit=True)
         self.read_one: Final[ReadOne] = database.read_one
 
     @property
@@ -65,7 +65,7 @@ class Engine:
         """Checkpoint the WAL, and wait for a checkpoint that the engine has started itself."""
         checkpointer = self._database._checkpointer
         # Inside a write, because a checkpoint needs the write lock.
-        await self.submit(lambda _: checkpointer.move())
+        await self.submit(lambda _: checkpointer.checkpoint())
         if self._database._draining is not None:
             await asyncio.wait([self._database._draining])
 
@@ -95,10 +95,10 @@ class InlineDatabase:
         work: Callable[[sqlite3.Connection], T],
         *,
         rows: int = 1,
-        one_statement: bool = False,
+        autocommit: bool = False,
     ) -> asyncio.Future[T]:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        if one_statement:
+        if autocommit:
             done.set_result(work(self._connection))
         else:
             self._execute("BEGIN IMMEDIATE")
