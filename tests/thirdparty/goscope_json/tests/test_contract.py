@@ -1,4 +1,4 @@
-"""The backend "json" keeps the contract."""
+"""The backend "json" meets the contract."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
