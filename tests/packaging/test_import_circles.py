@@ -21,17 +21,18 @@ def test_no_packages_import_one_another() -> None:
     assert_no_circle("packages", imports.package_graph())
 
 
-@pytest.mark.parametrize(
-    ("graph", "circle"),
-    [
-        ({}, None),
-        ({"a": {"b", "c"}, "b": {"c"}, "c": set()}, None),
-        ({"a": {"a"}}, ["a", "a"]),
-        ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, ["b", "c", "b"]),
-        ({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"a", "c"}}, ["c", "d", "c"]),
-        ({"a": {"outside"}}, None),
-    ],
-)
+NO_NODES: set[str] = set()
+GRAPHS: list[tuple[dict[str, set[str]], list[str] | None]] = [
+    ({}, None),
+    ({"a": {"b", "c"}, "b": {"c"}, "c": NO_NODES}, None),
+    ({"a": {"a"}}, ["a", "a"]),
+    ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, ["b", "c", "b"]),
+    ({"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"a", "c"}}, ["c", "d", "c"]),
+    ({"a": {"outside"}}, None),
+]
+
+
+@pytest.mark.parametrize(("graph", "circle"), GRAPHS)
 def test_the_shortest_circle_is_found(graph: dict[str, set[str]], circle: list[str] | None) -> None:
     assert imports.find_circle(graph) == circle
 
