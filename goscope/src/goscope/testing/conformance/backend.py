@@ -1,4 +1,4 @@
-"""The whole contract in one class, without the optional abilities; and its part about locks."""
+"""The whole contract in one class, without the optional abilities, and its part about locks."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ METHODS_WITH_TTLS: Final[dict[str, Callable[[Cache, Any], Awaitable[object]]]] =
 class CacheExpiryConformance(CacheTests, abstract=True):
     """An expired entry is absent, but ``get_entry`` may serve it stale for a while."""
 
-    # --- expiry -----------------------------------------------------------------------------------
+    # --- expiry ------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("method", METHODS_WITH_TTLS)
     async def test_cache_rejects_invalid_ttls(self, tmp_path: Path, method: str) -> None:
@@ -159,7 +159,7 @@ class CacheExpiryConformance(CacheTests, abstract=True):
             assert entry is not None
             assert entry.stale_until is None, "an entry without expiry never becomes stale"
 
-    # --- staleness --------------------------------------------------------------------------------
+    # --- staleness ---------------------------------------------------------------------------
 
     async def test_cache_get_entry_returns_a_live_entry(self, tmp_path: Path) -> None:
         """A live entry is not stale and has both of its times."""

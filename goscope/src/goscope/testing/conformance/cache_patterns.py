@@ -23,7 +23,7 @@ USER_KEYS: Final = (
 class CachePatternConformance(CacheTests, abstract=True):
     """Entries are found and removed by pattern and by tag, and counted."""
 
-    # --- patterns ---------------------------------------------------------------------------------
+    # --- patterns ----------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         ("pattern", "matches"),
@@ -132,7 +132,7 @@ class CachePatternConformance(CacheTests, abstract=True):
                     await cache.delete(f"key{len(found):05}x")
             assert [key for key in found if key in set(names)] == names
 
-    # --- tags -------------------------------------------------------------------------------------
+    # --- tags --------------------------------------------------------------------------------
 
     async def test_cache_delete_by_tag_removes_tagged_entries(self, tmp_path: Path) -> None:
         """It removes and counts the entries with exactly this tag."""
@@ -179,7 +179,7 @@ class CachePatternConformance(CacheTests, abstract=True):
         async with self.open_cache(tmp_path) as cache:
             assert await cache.delete_by_tag("tag") == 0
 
-    # --- stats and prune --------------------------------------------------------------------------
+    # --- stats and prune ---------------------------------------------------------------------
 
     async def test_cache_stats_count_entries_hits_and_misses(self, tmp_path: Path) -> None:
         """``entries`` counts live entries; hits and misses count from the connect."""

@@ -43,7 +43,7 @@ WRITES: Final[dict[str, Callable[[Cache, Any], Awaitable[object]]]] = {
 class CacheValueConformance(CacheTests, abstract=True):
     """A value comes back as it was stored, under its own key only."""
 
-    # --- values -----------------------------------------------------------------------------------
+    # --- values ------------------------------------------------------------------------------
 
     async def test_cache_get_of_an_absent_key_is_the_default(self, tmp_path: Path) -> None:
         """get() of an absent key returns None, or the given default."""
@@ -165,7 +165,7 @@ class CacheValueConformance(CacheTests, abstract=True):
                     await cache.set("key", msgspec.Raw(text))
             assert await cache.keys() == [], "a rejected write stored something"
 
-    # --- keys -------------------------------------------------------------------------------------
+    # --- keys --------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("method", METHODS_WITH_KEYS)
     async def test_cache_rejects_invalid_keys(self, tmp_path: Path, method: str) -> None:

@@ -18,7 +18,7 @@ from ._checks import is_same, run_ticks
 class CacheWriteConformance(CacheTests, abstract=True):
     """Every write is atomic, for one entry and for many."""
 
-    # --- add, delete, increment -------------------------------------------------------------------
+    # --- add, delete, increment --------------------------------------------------------------
 
     async def test_cache_add_stores_only_what_is_absent(self, tmp_path: Path) -> None:
         """The first add() wins, the second changes neither value nor expiry."""
@@ -59,7 +59,7 @@ class CacheWriteConformance(CacheTests, abstract=True):
             assert await cache.increment("key", 10) == 11
             assert await cache.increment("key", -12) == -1
             assert await cache.increment("key", 0) == -1
-            assert await cache.get("key") == -1, "get() does not show the counter as an integer"
+            assert await cache.get("key") == -1, "get() does not return the counter as an integer"
 
     async def test_cache_concurrent_increments_all_count(self, tmp_path: Path) -> None:
         """n concurrent increments add n, and each caller gets another number."""
@@ -107,7 +107,7 @@ class CacheWriteConformance(CacheTests, abstract=True):
                 await cache.increment("key", by)
             assert not await cache.has("key")
 
-    # --- many at a time ---------------------------------------------------------------------------
+    # --- many at a time ----------------------------------------------------------------------
 
     async def test_cache_get_many_returns_live_entries(self, tmp_path: Path) -> None:
         """The result has the keys of the caller, without the absent ones."""

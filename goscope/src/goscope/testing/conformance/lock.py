@@ -1,4 +1,4 @@
-"""The contract of `goscope.LockProvider`, for ``adapter.lock`` and ``adapter.lease`` alike."""
+"""The contract of `goscope.LockProvider`, for ``adapter.lock`` and ``adapter.lease``."""
 
 from __future__ import annotations
 

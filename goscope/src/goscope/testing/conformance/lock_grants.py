@@ -1,4 +1,4 @@
-"""The contract of `goscope.LockProvider`: who is granted a lock, and how it is released."""
+"""The contract of `goscope.LockProvider`: granting and releasing a lock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._samples import BAD_DURATIONS, BAD_KEYS, ODD_KEYS
 class LockGrantConformance(LockTests, abstract=True):
     """A lock is granted to one caller at a time, and released by its grant alone."""
 
-    # --- acquire ----------------------------------------------------------------------------------
+    # --- acquire -----------------------------------------------------------------------------
 
     async def test_lock_acquire_grants_a_free_lock(self, tmp_path: Path, role: str) -> None:
         """A free lock is granted to the caller."""
@@ -167,7 +167,7 @@ class LockGrantConformance(LockTests, abstract=True):
             )
             assert one.store_id != two.store_id, "two stores have the same store_id"
 
-    # --- release ----------------------------------------------------------------------------------
+    # --- release -----------------------------------------------------------------------------
 
     async def test_lock_release_frees_the_lock(self, tmp_path: Path, role: str) -> None:
         """A released lock is free at once."""
@@ -246,7 +246,7 @@ class LockGrantConformance(LockTests, abstract=True):
             await rejects("force_release(key)", locks.force_release, BAD_KEYS)
             await rejects("holder(key)", locks.holder, BAD_KEYS)
 
-    # --- cancellation -----------------------------------------------------------------------------
+    # --- cancellation ------------------------------------------------------------------------
 
     async def test_lock_a_cancelled_acquire_leaves_the_lock_free(
         self, tmp_path: Path, role: str
@@ -277,7 +277,7 @@ class LockGrantConformance(LockTests, abstract=True):
                 holder = await locks.holder("key")
                 assert holder is None, f"cancelled after {count} ticks, it kept the lock"
 
-    # --- holder -----------------------------------------------------------------------------------
+    # --- holder ------------------------------------------------------------------------------
 
     async def test_lock_holder_is_none_for_a_free_lock(self, tmp_path: Path, role: str) -> None:
         """A lock that was never acquired has no holder."""

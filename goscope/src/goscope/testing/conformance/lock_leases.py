@@ -1,4 +1,4 @@
-"""The contract of `goscope.LockProvider`: how long a lock is held, and its fencing token."""
+"""The contract of `goscope.LockProvider`: expiry, extension and fencing tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._samples import BAD_DURATIONS, BAD_KEYS
 class LockLeaseConformance(LockTests, abstract=True):
     """A lock expires unless it is extended, and each later grant has a greater token."""
 
-    # --- time -------------------------------------------------------------------------------------
+    # --- time --------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("ttl", ["1m", 60_000, 60_000.0, timedelta(minutes=1), "0.5m30s"])
     async def test_lock_ttl_units(
@@ -61,7 +61,7 @@ class LockLeaseConformance(LockTests, abstract=True):
             assert handle.lost, "the lease expired, but lost is False"
             assert not await handle.is_valid(), "the lease expired, but is_valid() is True"
 
-    # --- extend -----------------------------------------------------------------------------------
+    # --- extend ------------------------------------------------------------------------------
 
     async def test_lock_extend_counts_from_now(self, tmp_path: Path, role: str) -> None:
         """An extension replaces the remaining time; it does not add to it."""
@@ -157,7 +157,7 @@ class LockLeaseConformance(LockTests, abstract=True):
             await rejects("handle.extend(ttl)", handle.extend, BAD_DURATIONS)
             assert (await held(locks, "key")).expires_in_ms > 20_000, "the expiry was moved"
 
-    # --- fencing tokens ---------------------------------------------------------------------------
+    # --- fencing tokens ----------------------------------------------------------------------
 
     async def test_lock_leases_have_fencing_tokens(self, tmp_path: Path) -> None:
         """Every lease carries a positive integer token."""

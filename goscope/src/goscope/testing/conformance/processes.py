@@ -78,8 +78,8 @@ class ProcessConformance(Conformance, abstract=True):
                 answers = await concurrently(programs, role, "acquire", "key", "60s", times=5)
                 grants = [answer for answer in answers if isinstance(answer, Grant)]
                 assert len(grants) == 1, f"adapter.{role}: 15 callers got {len(grants)} grants"
-                refused = [answer for answer in answers if answer is None]
-                assert len(refused) == 14, f"adapter.{role} must return None while held: {answers}"
+                rejected = [answer for answer in answers if answer is None]
+                assert len(rejected) == 14, f"adapter.{role} must return None while held: {answers}"
 
     async def test_process_critical_sections_never_overlap(self, tmp_path: Path) -> None:
         """A read and a write under one lease lose no update."""
@@ -129,8 +129,8 @@ class ProcessConformance(Conformance, abstract=True):
                 for number, program in enumerate(programs)
             )
             answers = await asyncio.gather(*saves, return_exceptions=True)
-            refused = [answer for answer in answers if isinstance(answer, CheckpointConflict)]
-            assert (answers.count(None), len(refused)) == (1, 2), f"the results were {answers}"
+            rejected = [answer for answer in answers if isinstance(answer, CheckpointConflict)]
+            assert (answers.count(None), len(rejected)) == (1, 2), f"the results were {answers}"
 
     # --- killed ------------------------------------------------------------------------------
 
