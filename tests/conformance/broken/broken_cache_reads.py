@@ -20,7 +20,7 @@ from goscope.backend.records import (
 )
 from goscope.providers import CacheEntry
 
-from .sound import Broken, broken
+from .correct import Broken, broken
 
 
 class NoneIsMissCache(RecordCacheProvider):

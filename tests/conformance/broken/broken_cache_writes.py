@@ -21,7 +21,7 @@ from goscope.backend.records import (
     RecordCacheProvider,
 )
 
-from .sound import Broken, broken
+from .correct import Broken, broken
 
 Change = Callable[[StoredEntry | None], StoredEntry | None]
 

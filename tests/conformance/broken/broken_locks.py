@@ -14,7 +14,7 @@ from goscope.backend.records import (
     Records,
 )
 
-from .sound import Broken, broken_locks
+from .correct import Broken, broken_locks
 
 
 class RevivingLocks(RecordLockProvider):

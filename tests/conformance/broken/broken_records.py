@@ -22,7 +22,7 @@ from goscope.backend.records import (
 from goscope.errors import LeaseLost
 from goscope.providers import CircuitBreakerState, IdempotencyRecord
 
-from .sound import Broken, broken
+from .correct import Broken, broken
 
 
 class ErrorSwallowingCircuits(RecordCircuitBreakerStateProvider):

@@ -18,16 +18,16 @@ from goscope.backend.records import (
 )
 from goscope.errors import BackendBusy
 
-from .sound import Broken, SoundAdapter
+from .correct import Broken, CorrectAdapter
 
 T = TypeVar("T")
 
 
-class TestSound(Broken):
+class TestCorrect(Broken):
     """Without a bug: the broken backends are variants of this one."""
 
 
-class LeakyAdapter(SoundAdapter):
+class LeakyAdapter(CorrectAdapter):
     leaked = False
 
     async def change_records(self, change: Callable[[Records], T]) -> T:
@@ -47,7 +47,7 @@ class TestLeakedTransactionOnCancel(Broken):
     adapter = LeakyAdapter
 
 
-class SwallowingAdapter(SoundAdapter):
+class SwallowingAdapter(CorrectAdapter):
     async def read_records(self, look: Callable[[Records], T]) -> T:
         try:
             return await super().read_records(look)
@@ -62,7 +62,7 @@ class TestCancellationSwallowed(Broken):
     provider = "circuit"
 
 
-class OtherClockAdapter(SoundAdapter):
+class OtherClockAdapter(CorrectAdapter):
     @property
     def clock(self) -> Clock:
         return SystemClock()
@@ -75,7 +75,7 @@ class TestOtherClock(Broken):
     provider = "lock"
 
 
-class OtherDefaultTtlAdapter(SoundAdapter):
+class OtherDefaultTtlAdapter(CorrectAdapter):
     @property
     def default_lock_ttl_ms(self) -> int:
         return 60_000
@@ -88,7 +88,7 @@ class TestOtherDefaultTtl(Broken):
     provider = "lock"
 
 
-class OneStoreIdAdapter(SoundAdapter):
+class OneStoreIdAdapter(CorrectAdapter):
     async def _connect(self) -> None:
         await super()._connect()
         self.context.store_id = "store"
@@ -101,7 +101,7 @@ class TestOneStoreId(Broken):
     provider = "lock"
 
 
-class OwnStoreIdAdapter(SoundAdapter):
+class OwnStoreIdAdapter(CorrectAdapter):
     async def _connect(self) -> None:
         await super()._connect()
         self.context.store_id = str(id(self))

@@ -26,7 +26,7 @@ PROVIDERS = ("lock", "cache", "circuit", "checkpoint", "idempotency")
 T = TypeVar("T")
 
 
-class SoundAdapter(RecordAdapter):
+class CorrectAdapter(RecordAdapter):
     """A correct backend, whose stores are JSON texts in this process, by the name of a file."""
 
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
@@ -62,7 +62,7 @@ class Broken(BackendConformance, WaitConformance, EventsConformance, abstract=Tr
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
     processes = True
     histories = 15
-    adapter: ClassVar[type[SoundAdapter]] = SoundAdapter
+    adapter: ClassVar[type[CorrectAdapter]] = CorrectAdapter
     provider: ClassVar[str] = "any"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -81,16 +81,16 @@ class Broken(BackendConformance, WaitConformance, EventsConformance, abstract=Tr
     @asynccontextmanager
     async def open_adapter(
         self, tmp_path: Path, *, key_prefix: str | None = None
-    ) -> AsyncGenerator[SoundAdapter]:
+    ) -> AsyncGenerator[CorrectAdapter]:
         path = tmp_path / "store"
         async with self.adapter(path, key_prefix=key_prefix, clock=self.clock) as adapter:
             yield adapter
 
 
-def broken_locks(provider: type[RecordLockProvider]) -> type[SoundAdapter]:
+def broken_locks(provider: type[RecordLockProvider]) -> type[CorrectAdapter]:
     """The correct adapter with another class for its locks and leases."""
 
-    class Adapter(SoundAdapter):
+    class Adapter(CorrectAdapter):
         def break_it(self) -> None:
             self.lock = provider(self.context, "lock", self)
             self.lease = provider(self.context, "lease", self)
@@ -98,10 +98,10 @@ def broken_locks(provider: type[RecordLockProvider]) -> type[SoundAdapter]:
     return Adapter
 
 
-def broken(name: str, provider: type[Any]) -> type[SoundAdapter]:
+def broken(name: str, provider: type[Any]) -> type[CorrectAdapter]:
     """The correct adapter with another class for one provider."""
 
-    class Adapter(SoundAdapter):
+    class Adapter(CorrectAdapter):
         def break_it(self) -> None:
             arguments = (self.lease.notifier,) if name == "idempotency" else ()
             setattr(self, name, provider(self.context, self, *arguments))
