@@ -1,4 +1,4 @@
-"""At the end of a run: what each backend has shown."""
+"""Prints at the end of a run what the conformance tests verified of each backend."""
 
 from goscope.testing.conformance.report import pytest_terminal_summary
 

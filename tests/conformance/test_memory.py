@@ -1,4 +1,4 @@
-"""The backend "memory" keeps the contract, with locks of either kind."""
+"""The backend "memory" meets the contract, with either kind of lock."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from goscope.memory import MemoryAdapter
 from goscope.testing.conformance import (
     EventsConformance,
     PrivateBackendConformance,
+    PrivateBackendLockConformance,
     WaitConformance,
 )
 
@@ -25,7 +26,11 @@ class TestMemory(PrivateBackendConformance, WaitConformance, EventsConformance):
             yield adapter
 
 
-class TestMemoryWithFencingLocks(TestMemory):
+class TestMemoryWithSharedLocks(PrivateBackendLockConformance, WaitConformance):
+    """Differs from TestMemory only in its locks, whose handles have fencing tokens."""
+
+    capabilities = frozenset()
+
     @asynccontextmanager
     async def open_adapter(
         self, tmp_path: Path, *, key_prefix: str | None = None

@@ -1,20 +1,19 @@
-"""The backend "sqlite-bun" keeps the contract: in a file, with shared locks, and in memory."""
+"""The backend "sqlite-bun" meets the contract: in a file, with shared locks, and in memory."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 
-from goscope.providers import Capability, PersistenceAdapter
-from goscope.testing import FakeClock
+from goscope.providers import Capability
 from goscope.testing.conformance import (
     BackendConformance,
+    BackendLockConformance,
+    EventLoopConformance,
     EventsConformance,
     InspectionConformance,
-    PrivateBackendConformance,
+    PrivateBackendLockConformance,
     WaitConformance,
 )
 from goscope_bun_compat import BunSQLiteAdapter
@@ -25,10 +24,6 @@ class TestSQLiteBun(BackendConformance, WaitConformance, EventsConformance, Insp
     processes = True
     prefixed_tasks = False
 
-    @cached_property
-    def clock(self) -> FakeClock:
-        return FakeClock()
-
     @asynccontextmanager
     async def open_adapter(
         self, tmp_path: Path, *, key_prefix: str | None = None
@@ -37,13 +32,13 @@ class TestSQLiteBun(BackendConformance, WaitConformance, EventsConformance, Insp
         async with BunSQLiteAdapter(path, key_prefix=key_prefix, clock=self.clock) as adapter:
             yield adapter
 
-    async def advance(self, adapter: PersistenceAdapter, duration: timedelta | str) -> None:
-        await self.clock.advance(duration)
 
+class TestSQLiteBunWithSharedLocks(BackendLockConformance, WaitConformance, InspectionConformance):
+    """Differs from TestSQLiteBun only in its locks, which are in the file."""
 
-class TestSQLiteBunWithSharedLocks(TestSQLiteBun):
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
     processes = True
+    prefixed_tasks = False
 
     @asynccontextmanager
     async def open_adapter(
@@ -56,13 +51,15 @@ class TestSQLiteBunWithSharedLocks(TestSQLiteBun):
 
 
 class TestSQLiteBunInMemory(
-    PrivateBackendConformance, WaitConformance, EventsConformance, InspectionConformance
+    PrivateBackendLockConformance,
+    EventLoopConformance,
+    EventsConformance,
+    WaitConformance,
+    InspectionConformance,
 ):
-    capabilities = frozenset()
+    """Executes the SQL of TestSQLiteBun on one connection."""
 
-    @cached_property
-    def clock(self) -> FakeClock:
-        return FakeClock()
+    capabilities = frozenset()
 
     @asynccontextmanager
     async def open_adapter(
@@ -70,6 +67,3 @@ class TestSQLiteBunInMemory(
     ) -> AsyncGenerator[BunSQLiteAdapter]:
         async with BunSQLiteAdapter(":memory:", key_prefix=key_prefix, clock=self.clock) as adapter:
             yield adapter
-
-    async def advance(self, adapter: PersistenceAdapter, duration: timedelta | str) -> None:
-        await self.clock.advance(duration)

@@ -1,4 +1,4 @@
-"""Wheels of every distribution, and an environment that has nothing but two of them."""
+"""The wheels of every distribution, and an environment with two of them."""
 
 from __future__ import annotations
 

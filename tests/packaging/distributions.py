@@ -1,4 +1,4 @@
-"""The distributions of this workspace: where they are, and how one is built and installed."""
+"""The distributions of this workspace: their folders, and how to build and install them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDERS = ("goscope", "goscope_bun_compat", "goscope_sqlite")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """A virtual environment that has the given wheels and what they depend on, nothing else."""
+    """A virtual environment with the given wheels and their dependencies, nothing else."""
 
     folder: Path
 
@@ -29,15 +29,15 @@ class Environment:
         return environment
 
     def install(self, *wheels: Path | str) -> None:
-        """Add wheels and what they depend on."""
+        """Install wheels and their dependencies."""
         pip("--python", self.folder, "install", *wheels)
 
     def run(
         self, *arguments: str, path: Path | None = None, timeout: float = 60, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run its Python from an empty directory; ``path`` goes in front of its packages.
+        """Run its Python in an empty directory; ``path`` precedes its packages.
 
-        Of the environment variables of this process only PATH gets through.
+        Of this process's environment variables it inherits only PATH.
         """
         inherited = {"PATH": os.environ["PATH"]}
         added = {} if path is None else {"PYTHONPATH": str(path)}

@@ -1,4 +1,4 @@
-"""The projects that pages of the documentation make, file by file."""
+"""The projects that pages of the documentation build, file by file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FILE = re.compile(
 
 
 def files(page: str) -> dict[str, str]:
-    """The files a page of docs/ shows, by their path in the project."""
+    """The files that a page of docs/ shows, by their path in the project."""
     return dict(_FILE.findall((ROOT / "docs" / page).read_text()))
 
 
 def follow(page: str, folder: Path) -> Path:
-    """Make the project of the page in an empty folder."""
+    """Write the project of the page to an empty folder."""
     for name, text in files(page).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def follow(page: str, folder: Path) -> Path:
 
 
 def printed(page: str, command: str) -> str:
-    """What the page shows below a command, in the block that begins with it."""
+    """The output that the page shows below a command, in the block that starts with it."""
     text = (ROOT / "docs" / page).read_text()
     block = re.search(rf"^    \$ {re.escape(command)}\n((?:    .*\n)+)", text, re.MULTILINE)
     assert block, f"{page} does not show {command!r}"

@@ -1,4 +1,4 @@
-"""A third party's broken plugins, installed beside goscope, break nothing but themselves."""
+"""Broken plugins of a third party, installed beside goscope, affect nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ acme-counts = "acme_goscope.counts"
 packages = ["acme_goscope"]
 """
 
-RAISES = "raise RuntimeError('acme is out of order')\n"
+RAISES = "raise RuntimeError('acme is broken')\n"
 
 ASYNCHRONOUS = """
 from goscope.hookspecs import hookimpl
@@ -64,7 +64,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="session")
 def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the installed distribution acme-goscope, to be put on a path."""
+    """A directory for the import path, with the distribution acme-goscope installed in it."""
     source = tmp_path_factory.mktemp("acme") / "source"
     package = source / "acme_goscope"
     package.mkdir(parents=True)
@@ -79,8 +79,8 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_others_go_on_working(installed: Environment, acme: Path) -> None:
-    """The sound observer of the same distribution included."""
+def test_the_other_plugins_still_work(installed: Environment, acme: Path) -> None:
+    """Including the correct observer of the same distribution."""
     done = installed.run("-c", USE, "memory", path=acme)
     assert done.returncode == 0, done.stderr
     assert "LockAcquired" in done.stdout
@@ -88,7 +88,7 @@ def test_others_go_on_working(installed: Environment, acme: Path) -> None:
 
 @pytest.mark.parametrize(
     ("plugin", "reason"),
-    [("acme-raises", "acme is out of order"), ("acme-async", "must be a plain function")],
+    [("acme-raises", "acme is broken"), ("acme-async", "must be a plain function")],
 )
 def test_a_broken_observer_is_reported_with_its_distribution(
     installed: Environment, acme: Path, plugin: str, reason: str
@@ -99,12 +99,12 @@ def test_a_broken_observer_is_reported_with_its_distribution(
     assert reason in warning
 
 
-def test_a_broken_backend_that_was_chosen_fails_loudly(installed: Environment, acme: Path) -> None:
+def test_a_broken_backend_that_is_selected_raises(installed: Environment, acme: Path) -> None:
     done = installed.run("-c", USE, "acme", path=acme)
     assert done.returncode != 0
     error = done.stderr.splitlines()[-1]
     assert error.startswith("goscope.errors.BackendLoadError: backend 'acme' from acme-goscope 6.5")
-    assert "acme is out of order" in error
+    assert "acme is broken" in error
 
 
 @pytest.mark.parametrize(

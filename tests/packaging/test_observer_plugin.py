@@ -26,12 +26,12 @@ def observed(
     return Environment.create(tmp_path_factory.mktemp("observed"), wheels["goscope"], wheel)
 
 
-def test_it_logs_and_counts_as_the_page_says(observed: Environment, project: Path) -> None:
+def test_the_plugin_logs_and_counts_as_documented(observed: Environment, project: Path) -> None:
     done = observed.run("-W", "error", str(project / "use.py"))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == guides.printed(PAGE, "python use.py")
 
 
-def test_it_can_be_left_out(observed: Environment, project: Path) -> None:
+def test_the_plugin_can_be_disabled(observed: Environment, project: Path) -> None:
     done = observed.run(str(project / "use.py"), GOSCOPE_PLUGINS="none")
     assert (done.stdout, done.stderr) == ("[]\n", "")

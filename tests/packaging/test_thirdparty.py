@@ -1,6 +1,6 @@
-"""A backend that someone else wrote: installed from its wheel, found, tested and used.
+"""A third party's backend: installed from its wheel, found, tested and used.
 
-Its project is made from docs/write-a-backend.md, step by step.
+Its project is generated from docs/write-a-backend.md, step by step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ asyncio.run(main())
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the page makes of an empty folder."""
+    """The project of the page, in a new folder."""
     return guides.follow(PAGE, tmp_path_factory.mktemp("project"))
 
 
@@ -41,16 +41,16 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def author(
     project: Path, wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Environment:
-    """An environment with the backend's wheel, goscope, and what tests and demonstration need."""
+    """An environment with goscope, the backend's wheel and the extras of the tests and the demo."""
     folder = tmp_path_factory.mktemp("author")
     wheel = build_wheel(project, tmp_path_factory.mktemp("wheel"))
-    environment = Environment.create(folder, f"{wheels['goscope']}[cli,testing]")
-    environment.install(wheel)  # after what it depends on, which no index has
+    environment = Environment.create(folder, f"{wheels['goscope']}[demo,testing]")
+    environment.install(wheel)  # after goscope, which it depends on and which no index has
     return environment
 
 
 def test_the_page_shows_the_project_file_by_file() -> None:
-    """What is linted and type-checked here is what the page shows, and all of it."""
+    """The page shows exactly the files that are linted and type-checked here."""
     here = {
         str(path.relative_to(SOURCE)): path.read_text()
         for path in [*SOURCE.rglob("*.py"), *SOURCE.rglob("*.toml")]
@@ -58,13 +58,13 @@ def test_the_page_shows_the_project_file_by_file() -> None:
     assert guides.files(PAGE) == here
 
 
-def test_it_is_small() -> None:
-    """The base classes leave little to write, or they would be wrong."""
+def test_a_backend_on_the_base_classes_is_short() -> None:
+    """The base classes do most of the work."""
     lines = [line for file in SOURCE.glob("src/**/*.py") for line in file.read_text().splitlines()]
     assert len(lines) < 200
 
 
-def test_it_imports_public_modules_only() -> None:
+def test_the_backend_imports_only_public_modules() -> None:
     imported = {
         node.module
         for file in SOURCE.rglob("*.py")
@@ -76,23 +76,25 @@ def test_it_imports_public_modules_only() -> None:
     assert not [name for name in of_goscope if "._" in name]
 
 
-def test_it_is_found_and_usable(author: Environment, tmp_path: Path) -> None:
+def test_the_installed_backend_is_found_and_usable(author: Environment, tmp_path: Path) -> None:
     done = author.run("-W", "error", "-c", USE, str(tmp_path / "store.json"))
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
 
 
-def test_it_passes_the_kit_at_the_levels_it_declares(author: Environment, project: Path) -> None:
-    """Its tests run against the installed wheel: nothing puts the sources on the path."""
+def test_the_backend_passes_the_kit_with_its_capabilities(
+    author: Environment, project: Path
+) -> None:
+    """Its tests run against the installed wheel: the sources are not on the path."""
     done = author.run("-m", "pytest", "-q", "-p", "no:cacheprovider", str(project), timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     for part in ("adapter", "cache", "checkpoint", "circuit", "idempotency", "lock", "process"):
         assert f"{part} " in done.stdout
-    assert "PERSISTENT: shown" in done.stdout
-    assert "SHARED_LOCKS: shown" in done.stdout
+    assert "PERSISTENT: verified" in done.stdout
+    assert "SHARED_LOCKS: verified" in done.stdout
 
 
-def test_the_demonstration_runs_on_it(author: Environment, tmp_path: Path) -> None:
-    """Several processes, one of which is killed."""
+def test_the_demo_runs_on_the_backend(author: Environment, tmp_path: Path) -> None:
+    """The demo runs several processes and kills one of them."""
     command = f"{author.folder}/bin/goscope demo --backend json --records 100 --path {tmp_path}"
     done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

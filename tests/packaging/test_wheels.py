@@ -1,4 +1,4 @@
-"""What is in the wheels."""
+"""The contents of the wheels."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def metadata(wheel: Path) -> Message:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_wheel_has_the_whole_package_and_nothing_else(wheels: Wheels, folder: str) -> None:
-    """No tests, no second package, and no file of the package forgotten."""
+def test_a_wheel_contains_exactly_its_package(wheels: Wheels, folder: str) -> None:
+    """No tests, no second package, and every file of the package."""
     source = ROOT / folder / "src"
     in_tree = {
         path.relative_to(source).as_posix()
@@ -39,12 +39,12 @@ def test_a_wheel_has_the_whole_package_and_nothing_else(wheels: Wheels, folder: 
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_wheel_tells_type_checkers_that_it_is_typed(wheels: Wheels, folder: str) -> None:
+def test_a_wheel_is_marked_as_typed(wheels: Wheels, folder: str) -> None:
     assert f"{folder}/py.typed" in files(wheels[folder])
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_wheel_carries_licence_and_readme(wheels: Wheels, folder: str) -> None:
+def test_a_wheel_contains_licence_and_readme(wheels: Wheels, folder: str) -> None:
     facts = metadata(wheels[folder])
     assert facts["License-Expression"] == "MIT"
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in files(wheels[folder]))
@@ -52,5 +52,5 @@ def test_a_wheel_carries_licence_and_readme(wheels: Wheels, folder: str) -> None
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_a_wheel_works_from_python_3_11_on(wheels: Wheels, folder: str) -> None:
+def test_a_wheel_requires_python_3_11(wheels: Wheels, folder: str) -> None:
     assert metadata(wheels[folder])["Requires-Python"] == ">=3.11"

@@ -1,4 +1,4 @@
-"""The root must offer exactly what its members offer together."""
+"""The root declares the union of what its members declare."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_member(requirement: str) -> bool:
     return re.match(r"goscope(-|\b)", requirement) is not None
 
 
-def test_dependencies_are_the_members(pyprojects: Projects) -> None:
+def test_the_root_has_the_dependencies_of_the_members(pyprojects: Projects) -> None:
     members = {
         requirement
         for folder in FOLDERS
@@ -29,7 +29,7 @@ def test_dependencies_are_the_members(pyprojects: Projects) -> None:
     assert sorted(members) == pyprojects[""]["project"]["dependencies"]
 
 
-def test_extras_are_the_members(pyprojects: Projects) -> None:
+def test_the_root_has_the_extras_of_the_members(pyprojects: Projects) -> None:
     members = dict(
         ChainMap(
             *(pyprojects[folder]["project"].get("optional-dependencies", {}) for folder in FOLDERS)
@@ -39,7 +39,7 @@ def test_extras_are_the_members(pyprojects: Projects) -> None:
 
 
 @pytest.mark.parametrize("table", ["entry-points", "scripts"])
-def test_entry_points_are_the_members(pyprojects: Projects, table: str) -> None:
+def test_the_root_has_the_entry_points_of_the_members(pyprojects: Projects, table: str) -> None:
     members: set[tuple[str, str]] = set()
     for folder in FOLDERS:
         members |= flat(pyprojects[folder]["project"].get(table, {}))
@@ -57,12 +57,12 @@ def flat(table: dict[str, Any], group: str = "") -> set[tuple[str, str]]:
     return pairs
 
 
-def test_packages_are_the_members(pyprojects: Projects) -> None:
+def test_the_root_packages_the_members(pyprojects: Projects) -> None:
     packages = pyprojects[""]["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert packages == [f"{folder}/src/{folder}" for folder in FOLDERS]
 
 
-def test_one_version_everywhere(pyprojects: Projects) -> None:
+def test_root_and_members_have_one_version(pyprojects: Projects) -> None:
     """Members are released together and require one another at exactly that version."""
     version = pyprojects[""]["project"]["version"]
     assert goscope.__version__ == version
@@ -74,10 +74,10 @@ def test_one_version_everywhere(pyprojects: Projects) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_every_distribution_carries_the_licence(folder: str) -> None:
+def test_every_distribution_has_the_licence(folder: str) -> None:
     assert (ROOT / folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
-def test_the_package_in_the_tree_is_imported() -> None:
-    """A folder named as the package must not hide it as a namespace package."""
+def test_goscope_is_imported_from_the_tree() -> None:
+    """The folder goscope/ must not hide the package as a namespace package."""
     assert goscope.__file__ == str(ROOT / "goscope/src/goscope/__init__.py")

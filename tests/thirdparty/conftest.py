@@ -1,3 +1,3 @@
-"""What is in this folder is installed somewhere else; `tests/packaging` does that and runs it."""
+"""The projects in this folder are installed elsewhere; `tests/packaging` installs and runs them."""
 
 collect_ignore_glob = ["*/tests/*"]

@@ -1,4 +1,4 @@
-"""Of the claims made for every operation, a broken backend runs those of its provider."""
+"""Of the tests that run for every operation, a broken backend runs those of its provider."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 from hypothesis import Phase, settings
 
-# That a history fails is enough here; finding the shortest one takes most of the time.
+# A failing history is enough here; shrinking it takes most of the time.
 settings.register_profile("unshrunk", phases=[Phase.explicit, Phase.generate])
 
 

@@ -1,4 +1,4 @@
-"""A backend that is sound within its process and nowhere else. `test_broken` runs the kit on it."""
+"""A backend that is correct only within one process. `test_broken` runs the kit on it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import msgspec
 
 from goscope.backend import Capability
 from goscope.backend.records import RecordAdapter, Records
-from goscope.testing.conformance import BackendConformance, EventsConformance
+from goscope.testing.conformance import BackendConformance, EventsConformance, WaitConformance
 
 T = TypeVar("T")
 
 
 class UnlockedAdapter(RecordAdapter):
-    """Replaces its file without asking whether another process does the same."""
+    """Replaces its file without excluding other processes."""
 
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
 
@@ -43,7 +43,7 @@ class UnlockedAdapter(RecordAdapter):
         return msgspec.json.decode(self.path.read_bytes(), type=Records)
 
 
-class TestUnlocked(BackendConformance, EventsConformance):
+class TestUnlocked(BackendConformance, WaitConformance, EventsConformance):
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
     processes = True
 

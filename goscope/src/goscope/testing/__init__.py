@@ -1,7 +1,7 @@
 """For tests of programs that use goscope, and for authors of backends.
 
-The provider contract, as classes to subclass, is in `goscope.testing.conformance`, which needs
-the extra ``goscope[testing]``; nothing here does.
+`goscope.testing.conformance` has the provider contract as classes to subclass. It needs the extra
+``goscope[testing]``; nothing here does.
 """
 
 from ._clock import FakeClock

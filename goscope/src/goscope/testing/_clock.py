@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that advances only when a test advances it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from datetime import timedelta
 
 from .._tools.duration import strict_milliseconds
 
-_TURNS = 20
-"""Turns of the event loop a woken task gets to act and to fall asleep again.
+_TICKS = 20
+"""Iterations of the event loop in which a woken task can act and sleep again.
 
-Each layer of tasks and futures between a timer and the code that waits for it costs one or two.
+Each layer of tasks and futures between a timer and the code that waits for it takes one or two.
 """
 
 
 class FakeClock:
-    """A `goscope.backend.Clock` whose time passes only in ``advance`` and ``step_wall``.
+    """A `goscope.backend.Clock` that only ``advance`` and ``step_wall`` move.
 
-    It serves one event loop at a time. ``boot_id`` may be assigned: another one is another boot.
+    It serves one event loop at a time. Assign another ``boot_id`` to simulate a reboot.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class FakeClock:
         return self._steady_ms
 
     def sleep(self, seconds: float) -> asyncio.Future[None]:
-        """Await it to go on when this clock has been advanced by ``seconds`` since the call.
+        """Return a future that finishes when the clock has advanced ``seconds`` since the call.
 
-        Since the call, not the await: time that passes before a new task begins to sleep counts.
+        Since the call, not the await: time that passes before a new task starts counts too.
         """
         loop = asyncio.get_running_loop()
         wake: asyncio.Future[None] = loop.create_future()
@@ -58,10 +58,11 @@ class FakeClock:
         return wake
 
     async def advance(self, duration: timedelta | str) -> None:
-        """Let ``duration`` pass on both clocks and wake each sleeper at its time, in order.
+        """Advance both clocks by ``duration`` and wake each sleeper at its time, in order.
 
-        Tasks run in between, so what a woken one arms within the duration fires too. Work in
-        other threads is not waited for. Raises as `goscope.backend.strict_milliseconds` does.
+        Tasks run in between, so a timer that a woken task starts within the duration fires too.
+        Does not wait for other threads. ``duration`` is a timedelta or a string with a unit, and
+        must be positive.
         """
         end = self._steady_ms + strict_milliseconds(duration)
         await _run_tasks()
@@ -78,7 +79,7 @@ class FakeClock:
         await _run_tasks()
 
     def step_wall(self, duration: timedelta | str) -> None:
-        """Set the wall clock forth, or back by a negative ``timedelta``; steady time stands."""
+        """Set the wall clock forward, or back by a negative ``timedelta``, but no steady time."""
         if isinstance(duration, timedelta) and duration <= timedelta(0):
             self._wall_ms += math.floor(duration / timedelta(milliseconds=1))
         else:
@@ -95,5 +96,5 @@ def _wake(sleeper: asyncio.Future[None]) -> None:
 
 
 async def _run_tasks() -> None:
-    for _ in range(_TURNS):
+    for _ in range(_TICKS):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Opening another backend than the program's own while a test runs."""
+"""Replaces the backend of a scope while a test runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from ..errors import ConfigurationError
 def override(
     gs: Scope, *, backend: str = "memory", clock: Clock | None = None, **options: Any
 ) -> Generator[Scope]:
-    """Make the scope open ``backend`` with ``options`` instead of what it was created for.
+    """Make the scope open ``backend`` with ``options`` instead of its own backend.
 
-    With ``clock`` the scope and the backend use that clock. Decorators bound to the scope follow,
-    so a test of a module that declares ``gs`` overrides it and opens it. After the block the scope
-    has its own settings again. Raises `ConfigurationError` while the scope is open.
+    With ``clock`` the scope and the backend use that clock. Decorators of the scope use the new
+    backend too, so a test of a module that declares ``gs`` can override and open it. The block
+    restores the scope's own settings at its end. Raises `ConfigurationError` while the scope is
+    open.
     """
     if gs.is_open:
         raise ConfigurationError("the scope is open: override it before it is opened")

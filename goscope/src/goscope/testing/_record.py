@@ -1,4 +1,4 @@
-"""Seeing what a scope does."""
+"""Records the events of a scope."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..events import Event
 
 @contextmanager
 def record_events(gs: Scope) -> Generator[list[Event]]:
-    """Give a list that every event of the scope is appended to inside the block.
+    """Yield a list that receives every event of the scope inside the block.
 
-    The scope may be opened and closed before, inside or after it.
+    The scope may be opened and closed before, inside or after the block.
     """
     events: list[Event] = []
     gs._observers.add(events.append)

@@ -1,4 +1,4 @@
-"""The backend "json" keeps the contract."""
+"""The backend "json" meets the contract."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -7,10 +7,10 @@ from pathlib import Path
 from goscope_json import JSONAdapter
 
 from goscope.backend import Capability
-from goscope.testing.conformance import BackendConformance, EventsConformance
+from goscope.testing.conformance import BackendConformance, EventsConformance, WaitConformance
 
 
-class TestJSON(BackendConformance, EventsConformance):
+class TestJSON(BackendConformance, WaitConformance, EventsConformance):
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
     processes = True
 

@@ -10,18 +10,29 @@
             async with MyAdapter(path, key_prefix=key_prefix, clock=self.clock) as adapter:
                 yield adapter
 
-pytest collects the whole contract, one named test a claim. ``processes = True`` adds what only
-several processes can show. A backend with optional abilities inherits `WaitConformance`,
-`EventsConformance` or `InspectionConformance` too. One whose store ends with its adapter inherits
-`PrivateBackendConformance`; one that lacks a provider inherits `AdapterConformance`,
-`FenceConformance`, `EventLoopConformance` and the parts it claims. `report` prints what was shown.
+pytest collects the whole contract, one named test for each rule. ``processes = True`` adds the
+tests that need several processes. A backend with optional abilities also inherits
+`WaitConformance`, `EventsConformance` or `InspectionConformance`. A backend whose store ends with
+its adapter inherits `PrivateBackendConformance`. One that lacks a provider inherits
+`AdapterConformance`, `FenceConformance`, `EventLoopConformance` and the parts it implements.
+
+Test one configuration of a backend like this. For a variant that differs from it only in its locks,
+`BackendLockConformance` and `PrivateBackendLockConformance` run the tests that depend on locks.
+
+`report` prints what the tests verified.
 """
 
-from . import _rewrite as _rewrite  # first: it acts on what is imported after it
+from . import _rewrite as _rewrite  # first: it affects later imports
 from ._base import Conformance
 from .adapter import AdapterConformance
-from .backend import BackendConformance, PrivateBackendConformance
+from .backend import (
+    BackendConformance,
+    BackendLockConformance,
+    PrivateBackendConformance,
+    PrivateBackendLockConformance,
+)
 from .cache import CacheConformance
+from .capabilities import CapabilityConformance
 from .checkpoint import CheckpointConformance
 from .circuit_breaker import CircuitBreakerConformance
 from .event_loop import EventLoopConformance
@@ -39,7 +50,9 @@ from .wait import WaitConformance
 __all__ = [
     "AdapterConformance",
     "BackendConformance",
+    "BackendLockConformance",
     "CacheConformance",
+    "CapabilityConformance",
     "CheckpointConformance",
     "CircuitBreakerConformance",
     "Conformance",
@@ -51,6 +64,7 @@ __all__ = [
     "InspectionConformance",
     "LockConformance",
     "PrivateBackendConformance",
+    "PrivateBackendLockConformance",
     "PrivateStoreConformance",
     "ProcessConformance",
     "SharedStoreConformance",

@@ -1,4 +1,4 @@
-"""What every part of the provider contract is built on."""
+"""The base class of every part of the provider contract."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from .._clock import FakeClock
 
 P = TypeVar("P")
 
-CLAIM: Final = "goscope.claim"
-"""The property of a test report that names test class, part of the contract and capabilities."""
+REPORT_PROPERTY: Final = "goscope.conformance"
+"""The property of a test report that holds test class, part of the contract and capabilities."""
 
 
-# The loop scope is fixed, so that the host project's default for asyncio tests does not matter.
+# A fixed loop scope makes the tests independent of the host project's default.
 @pytest.mark.asyncio(loop_scope="function")
 class Conformance:
-    """The base of the contract's classes.
+    """The base class of the conformance tests.
 
-    A test class inherits the parts its backend claims, declares ``capabilities`` and overrides
-    ``open_adapter``. A subclass that forgets one is refused when it is defined; ``abstract=True``
-    marks one that is only a base. ``processes = True`` adds what only several processes can show;
-    see `goscope.testing.processes`.
+    A test class inherits the parts of the contract that its backend implements, declares
+    ``capabilities`` and overrides ``open_adapter``. Defining a subclass without one of them raises
+    ``TypeError``; ``abstract=True`` marks a base class. ``processes = True`` adds the tests that
+    need several processes, see `goscope.testing.processes`.
     """
 
     capabilities: ClassVar[frozenset[Capability]]
     processes: ClassVar[bool] = False
     histories: ClassVar[int] = 25
-    """How many histories of calls each provider is compared with its model over."""
+    """How many histories of calls compare each provider with its model."""
 
     def __init_subclass__(cls, *, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        _refuse_overridden_claims(cls)
+        _reject_overridden_tests(cls)
         if abstract:
             return
         # A plain class, not an ABC: pytest silently skips abstract classes.
@@ -66,60 +66,66 @@ class Conformance:
     def open_adapter(
         self, tmp_path: Path, *, key_prefix: str | None = None
     ) -> AbstractAsyncContextManager[PersistenceAdapter]:
-        """Open an adapter on the store that belongs to the folder, and close it at the end.
+        """Open an adapter on the store of the folder, and close it at the end.
 
-        Opened twice for one folder, in turn or at once, it is the same store; for another folder,
-        another store. A store without files may use the folder's name.
+        Adapters opened for one folder, one after the other or concurrently, use one store; another
+        folder has another store. A store without files may use the folder's name.
         """
         raise NotImplementedError
 
     @cached_property
     def clock(self) -> Clock:
-        """A clock for ``open_adapter`` to pass on: the tests move it instead of waiting.
+        """The clock that ``open_adapter`` passes on. The tests advance it instead of waiting.
 
-        In tests of several processes it is the machine's own.
+        Tests with several processes use the machine's clock.
         """
         return FakeClock()
 
     async def advance(self, adapter: PersistenceAdapter, duration: timedelta | str) -> None:
-        """Let time pass for the adapter: in truth, unless it was given ``clock``."""
+        """Let time pass for the adapter: in real time, unless it uses ``clock``."""
         if (clock := self._fake_clock()) is not None:
             await clock.advance(duration)
         else:
             await asyncio.sleep(strict_milliseconds(duration) / 1000)
 
-    def time_is_free(self) -> bool:
-        """Whether letting time pass takes none; known once an adapter was opened."""
+    def controls_time(self) -> bool:
+        """Whether ``advance`` takes no real time; known once an adapter was opened."""
         overridden = type(self).advance is not Conformance.advance
         return overridden or self._fake_clock() is not None
 
     def _fake_clock(self) -> FakeClock | None:
-        used = vars(self).get("clock")  # there once ``open_adapter`` asked for it
+        used = vars(self).get("clock")  # cached once ``open_adapter`` has read it
         return used if isinstance(used, FakeClock) else None
 
+    def provides(self, contract: type[Conformance]) -> bool:
+        """Whether the backend has what the part of the contract tests."""
+        return isinstance(self, contract)
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Parametrize claims by what the class inherits; parts add to it."""
+        """Parametrize tests by what the backend provides; parts of the contract extend it."""
 
     @pytest.fixture(autouse=True)
-    def _for_the_report(self, request: pytest.FixtureRequest) -> None:
-        """Tell `report` which part of the contract a test is of, also across xdist workers."""
+    def _label_for_report(self, request: pytest.FixtureRequest) -> None:
+        """Label the test for `report`; the label also crosses from xdist workers."""
         part = request.node.originalname.split("_")[1]
         declared = ",".join(sorted(it.name for it in self.capabilities))
-        request.node.user_properties.append((CLAIM, f"{type(self).__name__} {part} {declared}"))
+        request.node.user_properties.append(
+            (REPORT_PROPERTY, f"{type(self).__name__} {part} {declared}")
+        )
 
 
-def _refuse_overridden_claims(cls: type[Conformance]) -> None:
-    """Raise `TypeError` if one class defines a test of a name that another one has."""
+def _reject_overridden_tests(cls: type[Conformance]) -> None:
+    """Raise ``TypeError`` if two classes define different tests of one name."""
     seen: dict[str, tuple[str, object]] = {}
     for base in cls.__mro__:
-        for name, claim in vars(base).items():
-            if not name.startswith("test_") or claim is None:
+        for name, test in vars(base).items():
+            if not name.startswith("test_") or test is None:
                 continue
-            first, found = seen.setdefault(name, (base.__name__, claim))
-            if found is not claim:
+            first, found = seen.setdefault(name, (base.__name__, test))
+            if found is not test:
                 raise TypeError(
-                    f"{first}.{name} hides the claim of that name in {base.__name__}: "
-                    f"the contract cannot be overridden, choose another name"
+                    f"{first}.{name} overrides the conformance test of that name in "
+                    f"{base.__name__}: choose another name"
                 )
 
 
@@ -147,6 +153,6 @@ def _provided(provider: P | None, name: str) -> P:
     if provider is None:
         pytest.fail(
             f"adapter.{name} is None, but this class inherits its contract: provide it, "
-            f"or inherit only the parts of the contract that the backend claims"
+            f"or inherit only the parts of the contract that the backend implements"
         )
     return provider

@@ -1,4 +1,4 @@
-"""One call of every method that touches the store, for claims that hold for all of them."""
+"""One call of every method that accesses the store, for the tests that all methods must pass."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import Any, Final, NamedTuple
 
 from ...providers import CircuitBreakerState, PersistenceAdapter
 from ._base import Conformance, cache_of, checkpoints_of, circuits_of, idempotency_of, locks_of
+from ._locks import granted
+from ._samples import checkpoint
 from .cache import CacheConformance
-from .checkpoint import CheckpointConformance, checkpoint
+from .checkpoint import CheckpointConformance
 from .circuit_breaker import CircuitBreakerConformance
 from .idempotency import IdempotencyConformance
-from .lock import LockConformance, granted
+from .lock import LockConformance
 
 
 class Operation(NamedTuple):
-    """A call, and the part of the contract it belongs to; ``number`` is another one each time."""
+    """A call and its part of the contract; ``number`` differs in each call."""
 
     name: str
     contract: type[Conformance]
@@ -106,5 +108,5 @@ OPERATIONS: Final = tuple(
 
 
 def operations_of(case: Conformance) -> list[Operation]:
-    """The calls of those providers whose contract the test class inherits."""
-    return [it for it in OPERATIONS if isinstance(case, it.contract)]
+    """The calls of the providers of the backend."""
+    return [it for it in OPERATIONS if case.provides(it.contract)]

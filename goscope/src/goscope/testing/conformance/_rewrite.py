@@ -1,31 +1,15 @@
-"""Lets pytest show what a failed assertion of the contract compared.
+"""Makes pytest show the compared values when an assertion of the kit fails.
 
-pytest rewrites the assertions of test files by itself, and of other modules only if they are
-registered before they are imported.
+pytest rewrites the assertions of test files on its own. Other modules must be registered before
+they are imported.
 """
+
+import pkgutil
+from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(
-        f"{__package__}.{module}"
-        for module in (
-            "adapter",
-            "cache",
-            "checkpoint",
-            "circuit_breaker",
-            "event_loop",
-            "events",
-            "features",
-            "fence",
-            "idempotency",
-            "inspection",
-            "lock",
-            "machines",
-            "private_store",
-            "processes",
-            "shared_store",
-            "wait",
-        )
-    )
-)
+_modules = pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}.")
+_this = __name__
+
+pytest.register_assert_rewrite(*(it.name for it in _modules if it.name != _this))

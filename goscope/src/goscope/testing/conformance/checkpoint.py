@@ -14,22 +14,10 @@ from msgspec.structs import replace
 from ...errors import CheckpointConflict, SerializationError
 from ...providers import Checkpoint, CheckpointProvider
 from ._base import Conformance, checkpoints_of
-from ._tables import BAD_KEYS, ODD_KEYS, UNSTORABLE, VALUES, refuses, same, turns
+from ._checks import is_same, rejects, run_ticks
+from ._samples import BAD_KEYS, ODD_KEYS, UNSTORABLE, VALUES, checkpoint
 
 Checkpoints = CheckpointProvider
-
-
-def checkpoint(
-    sequence: int, task_id: str = "task", data: Any = None, *, id: str | None = None
-) -> Checkpoint:
-    """Make a checkpoint whose id follows from its task and sequence."""
-    return Checkpoint(
-        id=f"{task_id}#{sequence}" if id is None else id,
-        task_id=task_id,
-        sequence=sequence,
-        timestamp=1_700_000_000_000 + sequence,
-        data={"step": sequence} if data is None else data,
-    )
 
 
 METHODS_WITH_KEYS: Final[dict[str, Callable[[Checkpoints, Any], Awaitable[object]]]] = {
@@ -44,7 +32,7 @@ METHODS_WITH_KEYS: Final[dict[str, Callable[[Checkpoints, Any], Awaitable[object
 
 
 class CheckpointConformance(Conformance, abstract=True):
-    """Saved states of tasks, whose sequence only ever moves on."""
+    """Saved states of tasks, whose sequence only grows."""
 
     @asynccontextmanager
     async def open_checkpoints(self, tmp_path: Path) -> AsyncGenerator[CheckpointProvider]:
@@ -53,18 +41,18 @@ class CheckpointConformance(Conformance, abstract=True):
 
     # --- save and load -----------------------------------------------------------------------
 
-    async def test_checkpoint_nothing_is_saved_at_first(self, tmp_path: Path) -> None:
-        """An unknown task has no checkpoints, an unknown id no checkpoint."""
+    async def test_checkpoint_an_unknown_task_has_none(self, tmp_path: Path) -> None:
+        """An unknown task has no checkpoints, and an unknown id loads None."""
         async with self.open_checkpoints(tmp_path) as store:
             assert await store.load("task#1") is None
             assert await store.load_latest("task") is None
             assert list(await store.list("task")) == []
 
     @pytest.mark.parametrize("prefix", [None, "shop:"])
-    async def test_checkpoint_a_checkpoint_comes_back_as_it_was(
+    async def test_checkpoint_is_loaded_as_it_was_saved(
         self, tmp_path: Path, prefix: str | None
     ) -> None:
-        """Every field is kept, by whichever method it is loaded, and no prefix is seen."""
+        """Each loading method returns every field, and no prefix."""
         async with self.open_adapter(tmp_path, key_prefix=prefix) as adapter:
             store = checkpoints_of(adapter)
             saved = Checkpoint(
@@ -82,23 +70,23 @@ class CheckpointConformance(Conformance, abstract=True):
             assert list(await store.list("some task")) == [saved]
 
     async def test_checkpoint_an_unknown_remaining_time_stays_unknown(self, tmp_path: Path) -> None:
-        """None is not 0."""
+        """An unknown remaining time is None, not 0."""
         async with self.open_checkpoints(tmp_path) as store:
             for sequence, eta in enumerate([None, 0]):
                 await store.save(replace(checkpoint(sequence), estimated_time_remaining=eta))
                 latest = await latest_of(store, "task")
-                assert latest.estimated_time_remaining == eta, "None and 0 were mixed up"
+                assert latest.estimated_time_remaining == eta, "None and 0 are confused"
 
-    async def test_checkpoint_data_comes_back_as_it_was(self, tmp_path: Path) -> None:
-        """Whatever JSON carries comes back equal and of the same type, None included."""
+    async def test_checkpoint_returns_data_unchanged(self, tmp_path: Path) -> None:
+        """Every JSON value comes back equal and of the same type, also None."""
         async with self.open_checkpoints(tmp_path) as store:
             for sequence, value in enumerate(VALUES):
                 await store.save(replace(checkpoint(sequence), data=value))
                 found = (await latest_of(store, "task")).data
-                assert same(found, value), f"{value!r:.60} came back as {found!r:.60}"
+                assert is_same(found, value), f"{value!r:.60} came back as {found!r:.60}"
 
-    async def test_checkpoint_every_reader_gets_a_copy_of_its_own(self, tmp_path: Path) -> None:
-        """Neither the saver's object nor another reader's is handed out."""
+    async def test_checkpoint_gives_every_reader_a_separate_copy(self, tmp_path: Path) -> None:
+        """Changing the data that was saved or loaded does not change what is loaded next."""
         async with self.open_checkpoints(tmp_path) as store:
             data = {"list": [1]}
             await store.save(checkpoint(1, data=data))
@@ -106,17 +94,17 @@ class CheckpointConformance(Conformance, abstract=True):
             (await latest_of(store, "task")).data["list"].append(3)
             assert (await latest_of(store, "task")).data == {"list": [1]}
 
-    async def test_checkpoint_data_that_json_cannot_carry_is_refused(self, tmp_path: Path) -> None:
-        """NaN, infinities and objects without JSON form are errors, and nothing is saved."""
+    async def test_checkpoint_rejects_data_that_json_cannot_represent(self, tmp_path: Path) -> None:
+        """NaN, infinities and objects without a JSON form raise, and nothing is saved."""
         async with self.open_checkpoints(tmp_path) as store:
             for value in UNSTORABLE:
                 with pytest.raises(SerializationError):
                     await store.save(checkpoint(1, data=value))
-            assert await store.load_latest("task") is None, "a refused checkpoint was saved"
+            assert await store.load_latest("task") is None, "a rejected checkpoint was saved"
 
     @pytest.mark.parametrize("progress", [float("nan"), float("inf")])
     async def test_checkpoint_progress_is_finite(self, tmp_path: Path, progress: float) -> None:
-        """Progress that is no number of percent is a ValueError."""
+        """Progress that is not finite raises ValueError."""
         async with self.open_checkpoints(tmp_path) as store:
             with pytest.raises(ValueError, match="progress"):
                 await store.save(replace(checkpoint(1), progress=progress))
@@ -126,7 +114,7 @@ class CheckpointConformance(Conformance, abstract=True):
     async def test_checkpoint_sequence_is_a_natural_number(
         self, tmp_path: Path, sequence: Any
     ) -> None:
-        """Any other sequence is a ValueError; 0 is allowed."""
+        """Any other sequence raises ValueError; 0 is valid."""
         async with self.open_checkpoints(tmp_path) as store:
             with pytest.raises(ValueError, match="sequence"):
                 await store.save(replace(checkpoint(1), sequence=sequence))
@@ -134,33 +122,33 @@ class CheckpointConformance(Conformance, abstract=True):
             await store.save(checkpoint(0))
 
     @pytest.mark.parametrize("method", METHODS_WITH_KEYS)
-    async def test_checkpoint_bad_ids_are_refused(self, tmp_path: Path, method: str) -> None:
-        """Task ids and checkpoint ids are keys, and each method refuses what is none."""
+    async def test_checkpoint_rejects_invalid_ids(self, tmp_path: Path, method: str) -> None:
+        """Task ids and checkpoint ids must be valid keys, for each method."""
         async with self.open_checkpoints(tmp_path) as store:
             call = METHODS_WITH_KEYS[method]
-            await refuses(f"checkpoint.{method}", lambda key: call(store, key), BAD_KEYS)
+            await rejects(f"checkpoint.{method}", lambda key: call(store, key), BAD_KEYS)
 
-    async def test_checkpoint_tasks_are_told_apart(self, tmp_path: Path) -> None:
-        """Task ids that differ in anything, case and spaces included, are different tasks."""
+    async def test_checkpoint_tasks_are_distinct(self, tmp_path: Path) -> None:
+        """Task ids that differ at all, even in case or spaces, are separate tasks."""
         async with self.open_checkpoints(tmp_path) as store:
             for number, key in enumerate(ODD_KEYS):
                 await store.save(checkpoint(number, key, id=key))
             for number, key in enumerate(ODD_KEYS):
                 for found in (await store.load_latest(key), await store.load(key)):
                     assert found is not None, f"{key[:40]!r} was not saved"
-                    assert found.sequence == number, f"{key[:40]!r} was taken for another id"
+                    assert found.sequence == number, f"{key[:40]!r} was mistaken for another"
 
     # --- the sequence ------------------------------------------------------------------------
 
     async def test_checkpoint_the_latest_has_the_highest_sequence(self, tmp_path: Path) -> None:
-        """Each save moves the task on; sequences may have gaps."""
+        """load_latest() returns the highest sequence; sequences may have gaps."""
         async with self.open_checkpoints(tmp_path) as store:
             for sequence in (0, 1, 9, 10, 100):
                 await store.save(checkpoint(sequence))
                 assert (await latest_of(store, "task")).sequence == sequence
 
     async def test_checkpoint_list_is_in_the_order_of_the_sequence(self, tmp_path: Path) -> None:
-        """The lowest sequence comes first, as numbers, not as text."""
+        """The lowest sequence comes first, compared as numbers, not as text."""
         async with self.open_checkpoints(tmp_path) as store:
             for sequence in (2, 9, 10, 100):
                 await store.save(replace(checkpoint(sequence), timestamp=1_000 - sequence))
@@ -168,21 +156,21 @@ class CheckpointConformance(Conformance, abstract=True):
             assert [it.sequence for it in await store.list("task")] == [2, 9, 10, 100]
 
     @pytest.mark.parametrize("sequence", [1, 4, 5])
-    async def test_checkpoint_a_sequence_that_is_not_above_is_a_conflict(
+    async def test_checkpoint_a_sequence_that_is_not_higher_is_a_conflict(
         self, tmp_path: Path, sequence: int
     ) -> None:
-        """Another checkpoint at or below the highest sequence is refused and not saved."""
+        """A new checkpoint at or below the highest sequence is rejected and not saved."""
         async with self.open_checkpoints(tmp_path) as store:
             await store.save(checkpoint(3))
             await store.save(checkpoint(5))
             before = list(await store.list("task"))
             with pytest.raises(CheckpointConflict):
                 await store.save(checkpoint(sequence, id="new"))
-            assert list(await store.list("task")) == before, "a refused checkpoint was saved"
-            assert await store.load("new") is None, "a refused checkpoint was saved"
+            assert list(await store.list("task")) == before, "a rejected checkpoint was saved"
+            assert await store.load("new") is None, "a rejected checkpoint was saved"
 
-    async def test_checkpoint_a_conflict_says_what_was_found(self, tmp_path: Path) -> None:
-        """The error carries the task's id without prefix, the sequence, and the highest one."""
+    async def test_checkpoint_a_conflict_has_task_and_sequences(self, tmp_path: Path) -> None:
+        """The error has the task id without its prefix, the sequence and the highest one."""
         async with self.open_adapter(tmp_path, key_prefix="shop:") as adapter:
             store = checkpoints_of(adapter)
             await store.save(checkpoint(5))
@@ -192,7 +180,7 @@ class CheckpointConformance(Conformance, abstract=True):
             assert (error.task_id, error.sequence, error.highest) == ("task", 4, 5)
 
     async def test_checkpoint_saving_the_latest_again_replaces_it(self, tmp_path: Path) -> None:
-        """The latest one's own id and sequence update it in place."""
+        """A save with the id and sequence of the latest checkpoint replaces it."""
         async with self.open_checkpoints(tmp_path) as store:
             await store.save(checkpoint(1))
             await store.save(checkpoint(2))
@@ -204,19 +192,19 @@ class CheckpointConformance(Conformance, abstract=True):
             assert await store.load(updated.id) == updated, "load() found the old version"
 
     async def test_checkpoint_only_the_latest_can_be_replaced(self, tmp_path: Path) -> None:
-        """Saving an older one's id and sequence again is a conflict."""
+        """A save with the id and sequence of an older checkpoint is a conflict."""
         async with self.open_checkpoints(tmp_path) as store:
             await store.save(checkpoint(1))
             await store.save(checkpoint(2))
             with pytest.raises(CheckpointConflict):
                 await store.save(checkpoint(1, data="new"))
-            assert await store.load("task#1") == checkpoint(1), "an older one was replaced"
+            assert await store.load("task#1") == checkpoint(1), "an older checkpoint was replaced"
 
     @pytest.mark.parametrize("sequence", [1, 2, 3, 4])
     async def test_checkpoint_an_id_belongs_to_one_checkpoint(
         self, tmp_path: Path, sequence: int
     ) -> None:
-        """An id that was saved with another sequence is a conflict, higher or lower."""
+        """An id that was saved with another sequence, higher or lower, is a conflict."""
         async with self.open_checkpoints(tmp_path) as store:
             await store.save(checkpoint(2))
             await store.save(checkpoint(3))
@@ -226,7 +214,7 @@ class CheckpointConformance(Conformance, abstract=True):
             assert list(await store.list("task")) == [checkpoint(2), checkpoint(3)]
 
     async def test_checkpoint_an_id_belongs_to_one_task(self, tmp_path: Path) -> None:
-        """An id that another task used is a conflict, and that task keeps its checkpoint."""
+        """An id of another task is a conflict, and that task keeps its checkpoint."""
         async with self.open_checkpoints(tmp_path) as store:
             await store.save(checkpoint(1, "mine", id="id"))
             with pytest.raises(CheckpointConflict) as caught:
@@ -235,8 +223,8 @@ class CheckpointConformance(Conformance, abstract=True):
             assert await store.load("id") == checkpoint(1, "mine", id="id")
             assert await store.load_latest("yours") is None
 
-    async def test_checkpoint_of_concurrent_saves_one_wins(self, tmp_path: Path) -> None:
-        """Of concurrent saves of one sequence exactly one succeeds, the others conflict."""
+    async def test_checkpoint_one_of_concurrent_saves_wins(self, tmp_path: Path) -> None:
+        """Of concurrent saves of one sequence exactly one succeeds; the others conflict."""
         async with self.open_checkpoints(tmp_path) as store:
             saves = (store.save(checkpoint(1, id=f"id{n}", data=n)) for n in range(20))
             results = await asyncio.gather(*saves, return_exceptions=True)
@@ -245,12 +233,12 @@ class CheckpointConformance(Conformance, abstract=True):
             assert (len(won), len(lost)) == (1, 19), f"{len(won)} of 20 saves won"
             assert (await latest_of(store, "task")).data == won[0]
 
-    async def test_checkpoint_a_cancelled_save_happens_whole_or_not(self, tmp_path: Path) -> None:
-        """Wherever it is cancelled, a checkpoint is there or not, and the store goes on."""
+    async def test_checkpoint_a_cancelled_save_is_atomic(self, tmp_path: Path) -> None:
+        """Wherever it is cancelled, the checkpoint is saved or not, and the store still works."""
         async with self.open_checkpoints(tmp_path) as store:
             for count in range(10):
                 task = asyncio.create_task(store.save(checkpoint(count)))
-                await turns(count)
+                await run_ticks(count)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 assert await store.load(f"task#{count}") in (None, checkpoint(count))
@@ -263,7 +251,7 @@ class CheckpointConformance(Conformance, abstract=True):
     async def test_checkpoint_cleanup_keeps_the_latest(
         self, tmp_path: Path, keep: int, left: list[int]
     ) -> None:
-        """The given number of the highest sequences stays, of this task only."""
+        """cleanup() keeps the given number of highest sequences, and affects no other task."""
         async with self.open_checkpoints(tmp_path) as store:
             for sequence in (2, 9, 10):
                 await store.save(checkpoint(sequence))
@@ -273,12 +261,12 @@ class CheckpointConformance(Conformance, abstract=True):
             assert len(await store.list("other task")) == 3, "another task lost checkpoints"
             for sequence in (2, 9, 10):
                 found = await store.load(f"task#{sequence}") is not None
-                assert found == (sequence in left), "load() and list() disagree after cleanup()"
+                assert found == (sequence in left), "load() and list() differ after cleanup()"
 
     async def test_checkpoint_cleanup_of_fewer_than_it_keeps_does_nothing(
         self, tmp_path: Path
     ) -> None:
-        """Keeping more than there are is no error, and neither is an unknown task."""
+        """Neither a count above the number of checkpoints nor an unknown task is an error."""
         async with self.open_checkpoints(tmp_path) as store:
             await store.save(checkpoint(1))
             await store.cleanup("task", 10)
@@ -289,15 +277,15 @@ class CheckpointConformance(Conformance, abstract=True):
     async def test_checkpoint_keep_count_is_a_natural_number(
         self, tmp_path: Path, keep: Any
     ) -> None:
-        """Any other number is a ValueError, and nothing is removed."""
+        """Any other number raises ValueError, and nothing is removed."""
         async with self.open_checkpoints(tmp_path) as store:
             await store.save(checkpoint(1))
             with pytest.raises(ValueError, match="keep_count"):
                 await store.cleanup("task", keep)
             assert len(await store.list("task")) == 1
 
-    async def test_checkpoint_the_sequence_goes_on_after_cleanup(self, tmp_path: Path) -> None:
-        """What is kept still bars lower sequences; what went may not be saved again."""
+    async def test_checkpoint_cleanup_does_not_free_sequences(self, tmp_path: Path) -> None:
+        """A removed sequence cannot be saved again while a higher one is kept."""
         async with self.open_checkpoints(tmp_path) as store:
             for sequence in (1, 2, 3):
                 await store.save(checkpoint(sequence))
@@ -307,8 +295,8 @@ class CheckpointConformance(Conformance, abstract=True):
             await store.save(checkpoint(4))
             assert [it.sequence for it in await store.list("task")] == [3, 4]
 
-    async def test_checkpoint_delete_all_forgets_the_task(self, tmp_path: Path) -> None:
-        """All checkpoints go, of this task only, and it may start over with the same ids."""
+    async def test_checkpoint_delete_all_removes_the_task(self, tmp_path: Path) -> None:
+        """delete_all() removes only this task, which can then reuse its ids."""
         async with self.open_checkpoints(tmp_path) as store:
             for task_id in ("task", "task2", "tas_", "Task"):
                 await store.save(checkpoint(5, task_id))
@@ -318,13 +306,13 @@ class CheckpointConformance(Conformance, abstract=True):
             assert await store.load_latest("task") is None
             assert await store.load("task#5") is None, "load() found a deleted checkpoint"
             for task_id in ("task2", "tas_", "Task"):
-                assert await store.load_latest(task_id), f"{task_id!r} went with another task"
+                assert await store.load_latest(task_id), f"{task_id!r} was removed too"
             await store.save(checkpoint(5))
             await store.delete_all("unknown")
 
-    async def test_checkpoint_it_answers_as_a_plain_model_does(self, tmp_path: Path) -> None:
-        """Whatever the history of calls; hypothesis shows the shortest bad one."""
-        from .machines.checkpoint import CheckpointMachine  # hypothesis takes long to import
+    async def test_checkpoint_matches_its_model(self, tmp_path: Path) -> None:
+        """The provider returns what the model returns, for any history of calls."""
+        from .machines.checkpoint import CheckpointMachine  # importing hypothesis takes long
 
         await CheckpointMachine.compare(self, tmp_path)
 

@@ -10,10 +10,10 @@ from ._base import Conformance, cache_of
 
 
 class EventsConformance(Conformance, abstract=True):
-    """What only the providers see is told to whoever observes the adapter."""
+    """The adapter sends events that only its providers can see to its observer."""
 
-    async def test_events_tell_of_entries_that_do_not_decode(self, tmp_path: Path) -> None:
-        """Each lookup of such an entry is an event that names the key, without any prefix."""
+    async def test_events_report_entries_that_do_not_decode(self, tmp_path: Path) -> None:
+        """Each lookup of such an entry emits an event with the key, without its prefix."""
         async with self.open_adapter(tmp_path, key_prefix="shop:") as adapter:
             events: list[Event] = []
             events_of(adapter).observe(events.append)
@@ -25,8 +25,8 @@ class EventsConformance(Conformance, abstract=True):
             assert [type(event) for event in events] == [CacheCorrupt] * 3
             assert [event.key for event in events] == ["key"] * 3
 
-    async def test_events_are_not_sent_for_what_is_in_order(self, tmp_path: Path) -> None:
-        """Hits, misses and expired entries are not the adapter's to tell."""
+    async def test_events_do_not_report_hits_and_misses(self, tmp_path: Path) -> None:
+        """The adapter emits no event for hits, misses and expired entries."""
         async with self.open_adapter(tmp_path) as adapter:
             events: list[Event] = []
             events_of(adapter).observe(events.append)
@@ -38,8 +38,8 @@ class EventsConformance(Conformance, abstract=True):
             await cache.get("absent", type=int)
             assert events == []
 
-    async def test_events_go_to_the_last_observer_alone(self, tmp_path: Path) -> None:
-        """A new observer replaces the old one, and None replaces both."""
+    async def test_events_go_to_the_last_observer_only(self, tmp_path: Path) -> None:
+        """A new observer replaces the old one, and None removes it."""
         async with self.open_adapter(tmp_path) as adapter:
             old: list[Event] = []
             new: list[Event] = []

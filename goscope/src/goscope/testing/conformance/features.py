@@ -1,4 +1,4 @@
-"""The contract between the features: each has its own names."""
+"""The contract between the features: each has its own namespace."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 
 from ...providers import CircuitBreakerState
 from ._base import Conformance, cache_of, circuits_of, idempotency_of, locks_of
-from .lock import granted
+from ._locks import granted
 
 
 class FeaturesConformance(Conformance, abstract=True):
-    """One key means another thing to each feature."""
+    """The same key in two features names two records."""
 
     async def test_features_do_not_share_keys(self, tmp_path: Path) -> None:
-        """The same key in every feature is a different entry in each."""
+        """A record of one feature does not affect a record of another with the same key."""
         async with self.open_adapter(tmp_path) as adapter:
             await cache_of(adapter).set("key", "cached")
             await circuits_of(adapter).set_state("key", CircuitBreakerState(failure_count=3))
@@ -32,7 +32,7 @@ class FeaturesConformance(Conformance, abstract=True):
     async def test_features_idempotency_keys_may_look_like_stored_ones(
         self, tmp_path: Path, word: str
     ) -> None:
-        """A result named as another feature's stored key does not touch that feature."""
+        """A result with a key that equals another feature's stored key does not affect it."""
         async with self.open_adapter(tmp_path) as adapter:
             await cache_of(adapter).set("key", "cached")
             await circuits_of(adapter).record_failure("key", 1)

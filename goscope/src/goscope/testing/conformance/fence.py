@@ -1,4 +1,4 @@
-"""The contract of ``fence=``: a write is applied if and only if its lease is still in force."""
+"""The contract of ``fence=``: a write is applied if and only if its lease is still current."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from ...backend import MemoryLockProvider, StoreContext, SystemClock
 from ...errors import ConfigurationError, LeaseLost
 from ...providers import CircuitBreakerState, LockHandle, PersistenceAdapter
 from ._base import Conformance, cache_of, checkpoints_of, circuits_of, idempotency_of, locks_of
+from ._locks import granted
+from ._samples import checkpoint
 from .cache import CacheConformance
-from .checkpoint import CheckpointConformance, checkpoint
+from .checkpoint import CheckpointConformance
 from .circuit_breaker import CircuitBreakerConformance
 from .idempotency import IdempotencyConformance
-from .lock import granted
 
 
 class FencedWrite:
-    """One provider method that takes a fence, and how to see whether it was applied."""
+    """One provider method that takes a fence, and the state that it changes."""
 
     name: ClassVar[str]
     contract: ClassVar[type[Conformance]]
 
     async def prepare(self, adapter: PersistenceAdapter) -> None:
-        """Bring about what the write needs."""
+        """Store what the write needs."""
 
     async def write(self, adapter: PersistenceAdapter, fence: LockHandle) -> None:
         raise NotImplementedError
 
     async def state(self, adapter: PersistenceAdapter) -> object:
-        """What the write changes."""
+        """The records that the write changes."""
         raise NotImplementedError
 
 
@@ -165,20 +166,20 @@ FENCED_WRITES: Final[tuple[FencedWrite, ...]] = (
 
 
 class FenceConformance(Conformance, abstract=True):
-    """Each write that takes a fence, of each provider whose contract the class inherits."""
+    """Each write that takes a fence, of each provider of the backend."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         super().pytest_generate_tests(metafunc)
         if "write" in metafunc.fixturenames:
-            claimed = [it for it in FENCED_WRITES if isinstance(self, it.contract)]
-            metafunc.parametrize("write", claimed, ids=[it.name for it in claimed])
+            writes = [it for it in FENCED_WRITES if self.provides(it.contract)]
+            metafunc.parametrize("write", writes, ids=[it.name for it in writes])
 
-    # --- in force ----------------------------------------------------------------------------
+    # --- a current lease ---------------------------------------------------------------------
 
     async def test_fence_a_write_under_its_lease_is_applied(
         self, tmp_path: Path, write: FencedWrite
     ) -> None:
-        """A lease in force lets the write through, whatever the lease's own key."""
+        """A current lease permits the write, whatever the key of the lease."""
         async with self.open_adapter(tmp_path) as adapter:
             await write.prepare(adapter)
             await applies(write, adapter, await granted(locks_of(adapter), "guard"))
@@ -194,69 +195,69 @@ class FenceConformance(Conformance, abstract=True):
             await self.advance(adapter, "1200ms")
             await applies(write, adapter, lease)
 
-    async def test_fence_a_write_under_an_expired_lease_that_nobody_took_is_applied(
+    async def test_fence_a_write_under_an_expired_lease_that_nobody_took_over_is_applied(
         self, tmp_path: Path, write: FencedWrite
     ) -> None:
-        """Refusing it would throw away finished work, and nobody else can be harmed."""
+        """Rejecting it would discard finished work, and no other holder is affected."""
         async with self.open_adapter(tmp_path) as adapter:
             await write.prepare(adapter)
             lease = await granted(locks_of(adapter), "guard", "500ms")
             await self.advance(adapter, "600ms")
             await applies(write, adapter, lease)
 
-    # --- not in force ------------------------------------------------------------------------
+    # --- no longer current -------------------------------------------------------------------
 
-    async def test_fence_a_write_after_the_release_is_refused(
+    async def test_fence_a_write_after_the_release_is_rejected(
         self, tmp_path: Path, write: FencedWrite
     ) -> None:
-        """Who gave the lease back has nothing to say any more."""
+        """A released lease permits no writes."""
         async with self.open_adapter(tmp_path) as adapter:
             await write.prepare(adapter)
             lease = await granted(locks_of(adapter), "guard")
             await lease.release()
-            await refuses_write(write, adapter, lease)
+            await rejects_write(write, adapter, lease)
 
-    async def test_fence_a_write_after_a_forced_release_is_refused(
+    async def test_fence_a_write_after_a_forced_release_is_rejected(
         self, tmp_path: Path, write: FencedWrite
     ) -> None:
-        """Who lost the lease to an operator has nothing to say any more."""
+        """A lease that an operator released permits no writes."""
         async with self.open_adapter(tmp_path) as adapter:
             await write.prepare(adapter)
             lease = await granted(locks_of(adapter), "guard")
             await locks_of(adapter).force_release("guard")
-            await refuses_write(write, adapter, lease)
+            await rejects_write(write, adapter, lease)
 
-    async def test_fence_a_write_after_a_takeover_is_refused(
+    async def test_fence_a_write_after_a_takeover_is_rejected(
         self, tmp_path: Path, write: FencedWrite
     ) -> None:
-        """The token counts, not the owner: the same owner's later grant is another lease."""
+        """The token decides, not the owner: a later grant of the same owner is another lease."""
         async with self.open_adapter(tmp_path) as adapter:
             await write.prepare(adapter)
             leases = locks_of(adapter)
             old = await granted(leases, "guard", "500ms", owner="me")
             await self.advance(adapter, "600ms")
             new = await granted(leases, "guard", "30s", owner="me")
-            await refuses_write(write, adapter, old)
+            await rejects_write(write, adapter, old)
             await applies(write, adapter, new)
 
-    async def test_fence_a_write_after_the_takeover_ended_is_refused(
+    async def test_fence_a_write_after_the_takeover_ended_is_rejected(
         self, tmp_path: Path, write: FencedWrite
     ) -> None:
-        """A lease that was taken over does not come back when the next holder is done."""
+        """A lease that was taken over stays lost after the next holder releases it."""
         async with self.open_adapter(tmp_path) as adapter:
             await write.prepare(adapter)
             leases = locks_of(adapter)
             old = await granted(leases, "guard", "500ms")
             await self.advance(adapter, "600ms")
             await (await granted(leases, "guard")).release()
-            await refuses_write(write, adapter, old)
+            await rejects_write(write, adapter, old)
 
-    # --- no fence of this store --------------------------------------------------------------
+    # --- not a fence of this store------------------------------------------------------------
 
     async def test_fence_a_lease_of_another_store_is_a_configuration_error(
         self, tmp_path: Path, write: FencedWrite
     ) -> None:
-        """Another store's tokens say nothing here, even where the same one is in force."""
+        """A token of another store is not valid here, even if this store has the same one."""
         other_path = tmp_path / "other"
         other_path.mkdir()
         async with self.open_adapter(tmp_path) as adapter, self.open_adapter(other_path) as other:
@@ -274,7 +275,7 @@ class FenceConformance(Conformance, abstract=True):
             locks = MemoryLockProvider(StoreContext(clock=SystemClock()))
             await misconfigured(write, adapter, await granted(locks, "guard"))
 
-    async def test_fence_the_adapters_own_locks_fence_or_are_refused(
+    async def test_fence_the_adapters_own_locks_fence_or_are_rejected(
         self, tmp_path: Path, write: FencedWrite
     ) -> None:
         """A handle of ``adapter.lock`` fences a write if and only if it has a token."""
@@ -286,24 +287,24 @@ class FenceConformance(Conformance, abstract=True):
             else:
                 await applies(write, adapter, handle)
                 await handle.release()
-                await refuses_write(write, adapter, handle)
+                await rejects_write(write, adapter, handle)
 
 
 async def applies(write: FencedWrite, adapter: PersistenceAdapter, fence: LockHandle) -> None:
-    """Fail unless the write goes through and changes something."""
+    """Fail unless the write is applied and changes something."""
     before = await write.state(adapter)
     await write.write(adapter, fence)
     after = await write.state(adapter)
-    assert after != before, f"{write.name} under a lease in force changed nothing"
+    assert after != before, f"{write.name} under a current lease changed nothing"
 
 
-async def refuses_write(write: FencedWrite, adapter: PersistenceAdapter, fence: LockHandle) -> None:
+async def rejects_write(write: FencedWrite, adapter: PersistenceAdapter, fence: LockHandle) -> None:
     """Fail unless the write raises `LeaseLost` and changes nothing."""
     before = await write.state(adapter)
     with pytest.raises(LeaseLost) as caught:
         await write.write(adapter, fence)
-    assert await write.state(adapter) == before, f"{write.name} was refused, and yet applied"
-    assert caught.value.key == fence.key, "LeaseLost must name the lease's key, without prefix"
+    assert await write.state(adapter) == before, f"{write.name} was rejected, but applied"
+    assert caught.value.key == fence.key, "LeaseLost must have the key without its prefix"
 
 
 async def misconfigured(write: FencedWrite, adapter: PersistenceAdapter, fence: LockHandle) -> None:
@@ -311,4 +312,4 @@ async def misconfigured(write: FencedWrite, adapter: PersistenceAdapter, fence: 
     before = await write.state(adapter)
     with pytest.raises(ConfigurationError):
         await write.write(adapter, fence)
-    assert await write.state(adapter) == before, f"{write.name} was refused, and yet applied"
+    assert await write.state(adapter) == before, f"{write.name} was rejected, but applied"

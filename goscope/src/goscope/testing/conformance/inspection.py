@@ -6,21 +6,21 @@ from pathlib import Path
 
 from ...providers import LockHolder, PersistenceAdapter, SupportsInspection
 from ._base import Conformance, locks_of
-from .lock import granted, held
+from ._locks import granted, held
 
 
 class InspectionConformance(Conformance, abstract=True):
-    """The adapter can list the leases it holds."""
+    """The adapter lists the locks and leases that the store holds."""
 
-    async def test_inspection_lists_nothing_where_nothing_is_held(self, tmp_path: Path) -> None:
-        """A store in which no lease was taken, or all were released, has none to list."""
+    async def test_inspection_lists_no_released_lease(self, tmp_path: Path) -> None:
+        """The list is empty before the first grant and after the last release."""
         async with self.open_adapter(tmp_path) as adapter:
             assert await listed(adapter) == {}
             await (await granted(locks_of(adapter), "key")).release()
             assert await listed(adapter) == {}, "a released lease is listed"
 
     async def test_inspection_lists_each_lease_with_its_holder(self, tmp_path: Path) -> None:
-        """Each is listed under its stored key, with what holder() tells of it."""
+        """The list has each lease under its stored key, with the record that holder() returns."""
         async with self.open_adapter(tmp_path, key_prefix="shop:") as adapter:
             leases = locks_of(adapter)
             for key in ("one", "two:2", "🔑"):
@@ -28,12 +28,12 @@ class InspectionConformance(Conformance, abstract=True):
             found = await listed(adapter)
             assert sorted(found) == ["shop:lease:one", "shop:lease:two:2", "shop:lease:🔑"]
             for key in ("one", "two:2", "🔑"):
-                holder, shown = await held(leases, key), found[f"shop:lease:{key}"]
-                assert shown.owner == holder.owner == f"owner of {key}"
-                assert shown.fencing_token == holder.fencing_token
+                holder, listed_holder = await held(leases, key), found[f"shop:lease:{key}"]
+                assert listed_holder.owner == holder.owner == f"owner of {key}"
+                assert listed_holder.fencing_token == holder.fencing_token
 
-    async def test_inspection_tells_locks_from_leases(self, tmp_path: Path) -> None:
-        """A lock in the store is listed beside a lease of its name; one in memory need not be."""
+    async def test_inspection_lists_locks_and_leases(self, tmp_path: Path) -> None:
+        """A lock in the store is listed beside a lease of its key; one in memory need not be."""
         async with self.open_adapter(tmp_path) as adapter:
             handle = await granted(locks_of(adapter, "lock"), "key")
             await granted(locks_of(adapter), "key")
@@ -43,6 +43,6 @@ class InspectionConformance(Conformance, abstract=True):
 
 
 async def listed(adapter: PersistenceAdapter) -> dict[str, LockHolder]:
-    """All that the adapter lists, by stored key."""
+    """The holders that the adapter lists, by stored key."""
     assert isinstance(adapter, SupportsInspection), "the adapter has no held_locks()"
     return {key: holder async for key, holder in adapter.held_locks()}

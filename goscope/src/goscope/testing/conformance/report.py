@@ -1,11 +1,11 @@
-"""What the backends of a run have shown, printed at its end.
+"""Prints at the end of a test run what the conformance tests verified.
 
 In the ``conftest.py`` of the tests:
 
     from goscope.testing.conformance.report import pytest_terminal_summary
 
-For each test class it names the parts of the contract that were tested and passed, those that
-failed, and the capabilities the class declares, with what stands behind each of them.
+For each test class it lists the parts of the contract that passed and those that failed, and
+whether the tests verified each capability that the class declares.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any, Final
 import pytest
 
 from ...providers import Capability
-from ._base import CLAIM
+from ._base import REPORT_PROPERTY
 
-SHOWN_BY: Final = {
+VERIFIED_BY: Final = {
     Capability.PERSISTENT.name: ("adapter", "shared", "process"),
     Capability.SHARED_LOCKS.name: ("lock", "shared", "process"),
     Capability.NOTIFICATIONS.name: ("wait", "process"),
 }
-"""The parts that show a capability. `Capability.DISTRIBUTED` is beyond one machine's tests."""
+"""The parts that verify a capability. One machine cannot verify `Capability.DISTRIBUTED`."""
 
 
 @dataclass
-class Shown:
-    """How the tests of one class ended, by the part of the contract they are of."""
+class Outcome:
+    """The outcome of the tests of one class, by part of the contract."""
 
     declared: tuple[str, ...] = ()
     passed: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -44,43 +44,44 @@ class Shown:
         ]
 
     def capability(self, name: str) -> str:
-        """The capability and whether it was shown, as far as it can be."""
-        needed = SHOWN_BY.get(name)
+        """The capability and whether it was verified."""
+        needed = VERIFIED_BY.get(name)
         if needed is None:
-            return f"{name}: declared, not testable on one machine"
+            return f"{name}: declared, cannot be verified on one machine"
         if failed := [part for part in needed if self.failed[part]]:
-            return f"{name}: NOT SHOWN, failed in {', '.join(failed)}"
+            return f"{name}: NOT VERIFIED, failed in {', '.join(failed)}"
         if missing := [part for part in needed if not self.passed[part]]:
-            return f"{name}: NOT SHOWN, no tests of {', '.join(missing)} ran"
-        return f"{name}: shown"
+            return f"{name}: NOT VERIFIED, no tests of {', '.join(missing)} ran"
+        return f"{name}: verified"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what each test class has shown; nothing if no test of the contract ran."""
-    shown = _collect(terminalreporter.stats)
-    if not shown:
+    """Print the outcome of each test class; nothing if no conformance test ran."""
+    outcomes = _collect(terminalreporter.stats)
+    if not outcomes:
         return
-    terminalreporter.section("the provider contract of goscope")
-    for name, found in shown.items():
-        terminalreporter.line(f"{name}: {', '.join(found.parts())}")
-        for capability in found.declared:
-            terminalreporter.line(f"    {found.capability(capability)}")
-        if not found.declared:
+    terminalreporter.section("goscope provider contract")
+    for name, outcome in outcomes.items():
+        terminalreporter.line(f"{name}: {', '.join(outcome.parts())}")
+        for capability in outcome.declared:
+            terminalreporter.line(f"    {outcome.capability(capability)}")
+        if not outcome.declared:
             terminalreporter.line("    no capability declared")
 
 
-def _collect(stats: dict[str, list[Any]]) -> dict[str, Shown]:
-    shown: defaultdict[str, Shown] = defaultdict(Shown)
-    for outcome in ("passed", "failed", "error"):
-        for report in stats.get(outcome, []):
-            for name, part, capabilities in _claims(report):
-                shown[name].declared = tuple(filter(None, capabilities.split(",")))
-                counts = shown[name].passed if outcome == "passed" else shown[name].failed
+def _collect(stats: dict[str, list[Any]]) -> dict[str, Outcome]:
+    outcomes: defaultdict[str, Outcome] = defaultdict(Outcome)
+    for result in ("passed", "failed", "error"):
+        for report in stats.get(result, []):
+            for name, part, capabilities in _labels(report):
+                outcome = outcomes[name]
+                outcome.declared = tuple(filter(None, capabilities.split(",")))
+                counts = outcome.passed if result == "passed" else outcome.failed
                 counts[part] += 1
-    return shown
+    return outcomes
 
 
-def _claims(report: Any) -> list[tuple[str, str, str]]:
-    """Test class, part and capabilities of a report, if it is of a test of the contract."""
+def _labels(report: Any) -> list[tuple[str, str, str]]:
+    """Test class, part and capabilities of the report of a conformance test, else nothing."""
     properties = getattr(report, "user_properties", [])
-    return [tuple(value.split(" ")) for name, value in properties if name == CLAIM]
+    return [tuple(value.split(" ")) for name, value in properties if name == REPORT_PROPERTY]

@@ -1,4 +1,4 @@
-"""The contract of a store that several adapters have open: of two programs, or of two prefixes."""
+"""The contract of a store that several adapters have open: two programs, or two prefixes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import pytest
 from ...errors import CheckpointConflict, LeaseLost
 from ...providers import MISSING, Capability, CircuitBreakerState, PersistenceAdapter
 from ._base import Conformance, cache_of, checkpoints_of, circuits_of, idempotency_of, locks_of
-from ._tables import turns
-from .checkpoint import checkpoint
-from .lock import granted, strictly_grows, token_of
+from ._checks import run_ticks
+from ._locks import granted, strictly_grows, token_of
+from ._samples import checkpoint
 
 
 class SharedStoreConformance(Conformance, abstract=True):
-    """Two adapters on one store agree on everything; two prefixes in one store on nothing.
+    """Two adapters on one store share everything; two prefixes in one store share nothing.
 
-    A class for a format whose ids of tasks and checkpoints carry no prefix says
-    ``prefixed_tasks = False``: then all prefixes share the tasks, and nothing else.
+    If the ids of tasks and checkpoints have no prefix in the store, declare
+    ``prefixed_tasks = False``: all prefixes then share tasks, and nothing else.
     """
 
     prefixed_tasks: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class SharedStoreConformance(Conformance, abstract=True):
     async def open_prefixes(
         self, tmp_path: Path
     ) -> AsyncGenerator[tuple[PersistenceAdapter, PersistenceAdapter]]:
-        """Open two prefixes of which one, read as a pattern, would match the other."""
+        """Open two prefixes, of which one would match the other as a LIKE pattern."""
         async with (
             self.open_adapter(tmp_path, key_prefix="my_app:") as one,
             self.open_adapter(tmp_path, key_prefix="myXapp:") as two,
@@ -47,8 +47,8 @@ class SharedStoreConformance(Conformance, abstract=True):
 
     # --- one store ---------------------------------------------------------------------------
 
-    async def test_shared_adapters_see_one_another_s_writes(self, tmp_path: Path) -> None:
-        """What one adapter wrote the other one reads."""
+    async def test_shared_adapters_see_the_writes_of_one_another(self, tmp_path: Path) -> None:
+        """Each adapter reads what the other wrote."""
         async with self.open_two(tmp_path) as (one, two):
             await cache_of(one).set("key", 1, "1h", tags=["tag"], stale_for="1h")
             await circuits_of(one).record_failure("key", 5)
@@ -63,7 +63,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert await cache_of(two).delete_by_tag("tag") == 1
 
     async def test_shared_leases_exclude_across_adapters(self, tmp_path: Path) -> None:
-        """A lease is granted to one adapter at a time, and each can say who holds it."""
+        """A lease is granted to one adapter at a time, and both see its holder."""
         async with self.open_two(tmp_path) as (one, two):
             lease = await granted(locks_of(one), "key", owner="first")
             assert await locks_of(two).acquire("key", "30s") is None, "granted twice"
@@ -71,9 +71,9 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert holder is not None, "the other adapter sees no holder"
             assert holder.owner == "first"
             await lease.release()
-            assert await locks_of(two).acquire("key", "30s"), "a release was not seen"
+            assert await locks_of(two).acquire("key", "30s"), "a release was not visible"
 
-    async def test_shared_shared_locks_are_declared_as_they_are(self, tmp_path: Path) -> None:
+    async def test_shared_locks_exclude_as_declared(self, tmp_path: Path) -> None:
         """``adapter.lock`` excludes other adapters if and only if SHARED_LOCKS is declared."""
         async with self.open_two(tmp_path) as (one, two):
             handle = await granted(locks_of(one, "lock"), "key")
@@ -82,12 +82,26 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert shared == declared, f"SHARED_LOCKS is declared: {declared}, found: {shared}"
             assert not shared or handle.fencing_token is not None, "a shared lock has no token"
 
-    async def test_shared_claims_about_processes_are_shown_by_processes(
-        self, tmp_path: Path
-    ) -> None:
-        """PERSISTENT, SHARED_LOCKS and DISTRIBUTED need ``processes = True``: it kills some."""
-        promised = sorted(it.name for it in self.capabilities - {Capability.NOTIFICATIONS})
-        assert self.processes or not promised, f"{promised}: write `processes = True` too"
+    async def test_shared_capabilities_are_tested_with_processes(self, tmp_path: Path) -> None:
+        """PERSISTENT, SHARED_LOCKS and DISTRIBUTED need the tests of ``processes = True``."""
+        declared = sorted(it.name for it in self.capabilities - {Capability.NOTIFICATIONS})
+        assert self.processes or not declared, f"{declared}: declare `processes = True` too"
+
+    async def test_shared_adapters_have_one_store_id(self, tmp_path: Path) -> None:
+        """All leases of a store have its ``store_id``, also after reopening."""
+        async with self.open_two(tmp_path) as (one, two):
+            first, second = await granted(locks_of(one), "one"), await granted(locks_of(two), "two")
+            assert first.store_id == second.store_id, "two adapters on one store name two stores"
+        async with self.open_adapter(tmp_path) as adapter:
+            later = await granted(locks_of(adapter), "three")
+            assert later.store_id == first.store_id, "the store_id changed by reopening"
+
+    async def test_shared_prefixes_have_different_stored_keys(self, tmp_path: Path) -> None:
+        """The leases of two prefixes have one ``store_id`` and two stored keys."""
+        async with self.open_prefixes(tmp_path) as (one, two):
+            first, second = await granted(locks_of(one), "key"), await granted(locks_of(two), "key")
+            assert first.stored_key != second.stored_key, "two prefixes have one stored key"
+            assert first.store_id == second.store_id, "two prefixes of one store name two stores"
 
     async def test_shared_one_of_many_adapters_gets_the_lease(self, tmp_path: Path) -> None:
         """Concurrent acquires through two adapters grant a lease exactly once."""
@@ -97,7 +111,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert count == 1, f"20 concurrent callers got {count} grants of one lease"
 
     async def test_shared_tokens_grow_across_adapters(self, tmp_path: Path) -> None:
-        """One counter serves the store, not the adapter."""
+        """The adapters of a store share one counter."""
         async with self.open_two(tmp_path) as (one, two):
             tokens: list[int] = []
             for adapter in [one, two, one, two]:
@@ -107,16 +121,16 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert strictly_grows(tokens), f"tokens must grow with each grant: {tokens}"
 
     async def test_shared_a_lease_fences_writes_of_other_adapters(self, tmp_path: Path) -> None:
-        """The fence is the store's: any of its adapters can apply the write."""
+        """A lease of one adapter fences a write of another."""
         async with self.open_two(tmp_path) as (one, two):
             lease = await granted(locks_of(one), "key")
             await cache_of(two).set("key", 1, fence=lease)
             assert await cache_of(one).get("key") == 1
 
-    async def test_shared_a_takeover_by_another_adapter_refuses_the_write(
+    async def test_shared_a_takeover_by_another_adapter_rejects_the_write(
         self, tmp_path: Path
     ) -> None:
-        """A lease that expired here and was taken there fences off the old holder."""
+        """A lease that another adapter took over permits no writes of its old holder."""
         async with self.open_two(tmp_path) as (one, two):
             old = await granted(locks_of(one), "key", "500ms")
             await self.advance(one, "600ms")
@@ -130,7 +144,7 @@ class SharedStoreConformance(Conformance, abstract=True):
     async def test_shared_adds_and_increments_are_atomic_across_adapters(
         self, tmp_path: Path
     ) -> None:
-        """Concurrent writers of two adapters lose nothing."""
+        """Concurrent writes of two adapters are all applied."""
         async with self.open_two(tmp_path) as (one, two):
             caches = [cache_of(one), cache_of(two)] * 10
             added = await asyncio.gather(*(cache.add("added", 1) for cache in caches))
@@ -139,7 +153,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert sorted(counts) == list(range(1, 21)), "concurrent increments were lost"
 
     async def test_shared_failures_count_across_adapters(self, tmp_path: Path) -> None:
-        """Concurrent failures in two programs all count."""
+        """Concurrent failures of two adapters all count."""
         async with self.open_two(tmp_path) as (one, two):
             failing = (circuits_of(it).record_failure("key", 20) for it in [one, two] * 10)
             assert sorted(await asyncio.gather(*failing)) == list(range(1, 21))
@@ -148,7 +162,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert (state.state, state.failure_count) == ("open", 20)
 
     async def test_shared_checkpoints_conflict_across_adapters(self, tmp_path: Path) -> None:
-        """A task that another program moved on refuses the one that fell behind."""
+        """A save at a sequence that another adapter has saved is a conflict."""
         async with self.open_two(tmp_path) as (one, two):
             await checkpoints_of(one).save(checkpoint(1))
             await checkpoints_of(two).save(checkpoint(2))
@@ -159,7 +173,7 @@ class SharedStoreConformance(Conformance, abstract=True):
     async def test_shared_a_completion_ends_the_lease_for_all_adapters(
         self, tmp_path: Path
     ) -> None:
-        """Storing a result in one program frees its lease for the other."""
+        """Storing a result releases its lease for the other adapter too."""
         async with self.open_two(tmp_path) as (one, two):
             lease = await granted(locks_of(one), "idempotency:key")
             await idempotency_of(one).set("key", 1, fence=lease)
@@ -167,8 +181,8 @@ class SharedStoreConformance(Conformance, abstract=True):
 
     # --- over time ---------------------------------------------------------------------------
 
-    async def test_shared_what_is_written_survives_reopening(self, tmp_path: Path) -> None:
-        """A store that is closed and opened again has everything, times and tags included."""
+    async def test_shared_records_survive_reopening(self, tmp_path: Path) -> None:
+        """A reopened store has every record, with its times and tags."""
         async with self.open_adapter(tmp_path) as adapter:
             await cache_of(adapter).set("key", [1], "1h", tags=["tag"], stale_for="1h")
             await circuits_of(adapter).record_failure("key", 1)
@@ -176,11 +190,11 @@ class SharedStoreConformance(Conformance, abstract=True):
             await idempotency_of(adapter).set("key", None, "1h", fingerprint="print")
             before = await snapshot(adapter)
         async with self.open_adapter(tmp_path) as adapter:
-            assert await snapshot(adapter) == before, "something was lost by reopening"
-            assert await cache_of(adapter).delete_by_tag("tag") == 1, "tags were lost"
+            assert await snapshot(adapter) == before, "reopening lost a record"
+            assert await cache_of(adapter).delete_by_tag("tag") == 1, "reopening lost tags"
 
     async def test_shared_tokens_grow_over_reopening(self, tmp_path: Path) -> None:
-        """The token counter survives, also when no lease does."""
+        """The token counter survives, even without a lease."""
         tokens: list[int] = []
         for _ in range(3):
             async with self.open_adapter(tmp_path) as adapter:
@@ -190,20 +204,20 @@ class SharedStoreConformance(Conformance, abstract=True):
         assert strictly_grows(tokens), f"tokens must grow with each grant: {tokens}"
 
     async def test_shared_a_lease_survives_its_adapter(self, tmp_path: Path) -> None:
-        """Closing an adapter releases nothing; the lease runs out in its own time."""
+        """Closing an adapter does not release a lease; it expires at its time."""
         async with self.open_adapter(tmp_path) as adapter:
             await granted(locks_of(adapter), "key", "1s")
         async with self.open_adapter(tmp_path) as adapter:
-            assert await locks_of(adapter).acquire("key", "30s") is None, "it went too early"
+            assert await locks_of(adapter).acquire("key", "30s") is None, "the lease ended early"
             await self.advance(adapter, "1100ms")
             await granted(locks_of(adapter), "key")
 
-    async def test_shared_disconnect_finishes_what_was_submitted(self, tmp_path: Path) -> None:
-        """A write that was begun before the store was closed is applied, or reports an error."""
+    async def test_shared_disconnect_finishes_submitted_writes(self, tmp_path: Path) -> None:
+        """A write that started before disconnect() is applied, or raises."""
         async with self.open_adapter(tmp_path) as adapter:
             writes = [cache_of(adapter).set(f"key{number}", number) for number in range(20)]
             tasks = [asyncio.ensure_future(write) for write in writes]
-            await turns(1)
+            await run_ticks(1)
             await adapter.disconnect()
             results = await asyncio.gather(*tasks, return_exceptions=True)
         async with self.open_adapter(tmp_path) as adapter:
@@ -214,7 +228,7 @@ class SharedStoreConformance(Conformance, abstract=True):
     # --- two prefixes ------------------------------------------------------------------------
 
     async def test_shared_prefixes_do_not_share_cache_entries(self, tmp_path: Path) -> None:
-        """One prefix neither reads nor lists nor counts the other's entries."""
+        """A prefix does not read, list or count the entries of another."""
         async with self.open_prefixes(tmp_path) as (one, two):
             await cache_of(one).set("key", 1, tags=["tag"])
             cache = cache_of(two)
@@ -238,8 +252,8 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert await cache_of(two).keys() == ["key"], "another prefix was cleared"
             assert await cache_of(two).get_entry("short"), "another prefix was cleared"
 
-    async def test_shared_keys_are_shown_without_their_prefix(self, tmp_path: Path) -> None:
-        """The prefix is never seen in keys, nor needed in patterns."""
+    async def test_shared_keys_are_listed_without_their_prefix(self, tmp_path: Path) -> None:
+        """Neither listed keys nor patterns contain the prefix."""
         async with self.open_prefixes(tmp_path) as (one, _):
             await cache_of(one).set("user:1", 1)
             assert await cache_of(one).keys("user:*") == ["user:1"]
@@ -249,7 +263,7 @@ class SharedStoreConformance(Conformance, abstract=True):
     async def test_shared_no_prefix_and_a_prefix_do_not_share_cache_entries(
         self, tmp_path: Path
     ) -> None:
-        """An adapter without prefix sees only what was written without one."""
+        """An adapter without a prefix sees only entries without a prefix."""
         async with (
             self.open_adapter(tmp_path) as plain,
             self.open_adapter(tmp_path, key_prefix="shop:") as shop,
@@ -260,11 +274,11 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert await cache_of(plain).keys() == ["cache:key", "shop:key"]
             assert await cache_of(shop).keys() == ["key"]
             await cache_of(plain).clear()
-            assert await cache_of(shop).get("key") == 1, "clear() crossed into a prefix"
+            assert await cache_of(shop).get("key") == 1, "clear() removed an entry of a prefix"
 
     @pytest.mark.parametrize("role", ["lock", "lease"])
     async def test_shared_prefixes_do_not_share_locks(self, tmp_path: Path, role: str) -> None:
-        """A lock of one prefix neither excludes nor releases that of another."""
+        """A lock of one prefix does not exclude or release that of another."""
         async with self.open_prefixes(tmp_path) as (one, two):
             await granted(locks_of(one, role), "key")
             assert await locks_of(two, role).holder("key") is None
@@ -273,7 +287,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert await handle.is_valid(), "another prefix's lock was released"
 
     async def test_shared_prefixes_do_not_share_circuits(self, tmp_path: Path) -> None:
-        """Failures count in their own prefix only."""
+        """Failures count only in their prefix."""
         async with self.open_prefixes(tmp_path) as (one, two):
             await circuits_of(one).record_failure("key", 1)
             assert await circuits_of(two).get_state("key") is None
@@ -283,7 +297,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert state.state == "open", "another prefix changed this one's circuit"
 
     async def test_shared_prefixes_do_not_share_results(self, tmp_path: Path) -> None:
-        """An idempotent call of one prefix is unknown to another."""
+        """A result of one prefix is absent in another."""
         async with self.open_prefixes(tmp_path) as (one, two):
             await idempotency_of(one).set("key", 1)
             assert await idempotency_of(two).get("key") is None
@@ -291,7 +305,7 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert await idempotency_of(one).get("key"), "another prefix deleted the result"
 
     async def test_shared_prefixes_do_not_share_checkpoints(self, tmp_path: Path) -> None:
-        """A task of one prefix is unknown to another, and its checkpoints' ids, as declared."""
+        """A task of one prefix is absent in another, unless ``prefixed_tasks`` is False."""
         async with self.open_prefixes(tmp_path) as (one, two):
             await checkpoints_of(one).save(checkpoint(5))
             store = checkpoints_of(two)

@@ -1,14 +1,14 @@
-"""The part of the provider contract that only several processes can show.
+"""The part of the provider contract that only several processes can verify.
 
-A test class of `goscope.testing.conformance` switches it on with ``processes = True``. Its
-``open_adapter`` is then also called in processes of their own, which are killed and suspended: the
-class must be importable (no class within a function), must take its time from ``self.clock`` or
-from the machine, and its store must be found by the folder alone.
+A test class of `goscope.testing.conformance` enables it with ``processes = True``. Child processes
+then call its ``open_adapter`` too, and are killed and suspended. So the class must be importable
+(not defined inside a function), must take the time from ``self.clock`` or from the machine, and
+must derive the store from the folder alone.
 
-`Program` is such a process, for tests of one's own.
+`Program` is such a process, for your own tests.
 """
 
-from ._orders import Grant
+from ._messages import Grant
 from ._program import Program, running
 
 __all__ = ["Grant", "Program", "running"]

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class JSONAdapter(RecordAdapter):
-    """A store in one JSON file, for some hundred entries and any number of processes."""
+    """A store in one JSON file, for a few hundred entries and any number of processes."""
 
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
 
@@ -39,7 +39,7 @@ class JSONAdapter(RecordAdapter):
         new = Path(f"{self._path}.new")
         try:
             with open(f"{self._path}.lock", "wb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # one at a time, among all threads and processes
+                fcntl.flock(lock, fcntl.LOCK_EX)  # excludes other threads and processes
                 records = self._load()
                 result = change(records)
                 new.write_bytes(msgspec.json.encode(records))
@@ -56,4 +56,4 @@ class JSONAdapter(RecordAdapter):
         except OSError as exc:
             raise BackendUnavailable(f"{self._path} cannot be read: {exc}") from exc
         except msgspec.DecodeError as exc:
-            raise BackendCorrupt(f"{self._path} is no store of this kind: {exc}") from exc
+            raise BackendCorrupt(f"{self._path} is not a JSON store: {exc}") from exc

@@ -1,6 +1,6 @@
-"""Each provider against a plain model of it, over histories of calls that hypothesis makes up.
+"""Each provider against a model of it, over histories of calls that hypothesis generates.
 
-A machine is driven from a thread, as hypothesis wants it, and the provider in the event loop of
-the test. The first difference between what the provider and the model answer ends a history, and
-hypothesis shows the shortest one it finds.
+hypothesis runs a machine in a thread, and the provider runs in the event loop of the test. The
+first difference between the results of provider and model ends a history; hypothesis reports the
+shortest history that it finds.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints against one list a task."""
+"""Checkpoints against one list per task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis.stateful import invariant, rule
 from ....errors import CheckpointConflict
 from ....providers import Checkpoint
 from .._base import checkpoints_of
-from ..checkpoint import checkpoint
+from .._samples import checkpoint
 from ._machine import Machine
 
 TASKS: Final = ("a", "A")
@@ -36,37 +36,37 @@ class CheckpointMachine(Machine):
         is_above = latest is None or sequence > latest.sequence
         is_new = all(id != row.id for saved in self.saved.values() for row in saved)
         try:
-            self.ask(lambda it: checkpoints_of(it).save(new))
-            refused = False
+            self.call(lambda it: checkpoints_of(it).save(new))
+            rejected = False
         except CheckpointConflict:
-            refused = True
-        self.agree(f"{new} was refused", refused, not (replaces or (is_above and is_new)))
-        if not refused:
+            rejected = True
+        self.check(f"{new} was rejected", rejected, not (replaces or (is_above and is_new)))
+        if not rejected:
             self.saved[task] = [*(rows[:-1] if replaces else rows), new]
 
     @rule(task=any_task, keep=st.integers(0, 3))
     def cleanup(self, task: str, keep: int) -> None:
-        self.ask(lambda it: checkpoints_of(it).cleanup(task, keep))
+        self.call(lambda it: checkpoints_of(it).cleanup(task, keep))
         self.saved[task] = self.saved[task][-keep:] if keep else []
 
     @rule(task=any_task)
     def delete_all(self, task: str) -> None:
-        self.ask(lambda it: checkpoints_of(it).delete_all(task))
+        self.call(lambda it: checkpoints_of(it).delete_all(task))
         self.saved[task] = []
 
     @rule(id=st.sampled_from(IDS))
     def load(self, id: str) -> None:
-        found = self.ask(lambda it: checkpoints_of(it).load(id))
+        found = self.call(lambda it: checkpoints_of(it).load(id))
         rows = [row for saved in self.saved.values() for row in saved if row.id == id]
-        self.agree(f"load({id!r})", found, rows[0] if rows else None)
+        self.check(f"load({id!r})", found, rows[0] if rows else None)
 
     @invariant()
-    def all_tasks_agree(self) -> None:
+    def all_tasks_match(self) -> None:
         for task in TASKS:
-            self._task_agrees(task, self.saved[task])
+            self._check_task(task, self.saved[task])
 
-    def _task_agrees(self, task: str, rows: list[Checkpoint]) -> None:
-        found = self.ask(lambda it: checkpoints_of(it).list(task))
-        self.agree(f"list({task!r})", list(found), rows)
-        latest = self.ask(lambda it: checkpoints_of(it).load_latest(task))
-        self.agree(f"load_latest({task!r})", latest, rows[-1] if rows else None)
+    def _check_task(self, task: str, rows: list[Checkpoint]) -> None:
+        found = self.call(lambda it: checkpoints_of(it).list(task))
+        self.check(f"list({task!r})", list(found), rows)
+        latest = self.call(lambda it: checkpoints_of(it).load_latest(task))
+        self.check(f"load_latest({task!r})", latest, rows[-1] if rows else None)

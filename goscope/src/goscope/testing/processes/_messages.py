@@ -1,7 +1,6 @@
-"""What a test and the programs it starts say to one another: pickled records, one a line.
+"""The messages between a test and the programs it starts: pickled records, one a line.
 
-Pickled, since errors and records are to arrive as what they are; both ends are the same code, run
-by the same user.
+Pickle preserves the types of errors and records. Both ends run the same code as the same user.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Grant(NamedTuple):
-    """A lock handle that stayed in its program; to be used as a target or an argument there."""
+    """A lock handle that stays in its program; use it as a target or an argument there."""
 
     id: int
     fencing_token: int | None
@@ -21,9 +20,9 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Call a method of ``target``, ``times`` times at once.
+    """Call a method of ``target``, ``times`` times concurrently.
 
-    The target is a provider by its name in the adapter, a grant, or "program".
+    The target is the name of a provider of the adapter, a grant, or "program".
     """
 
     target: str | Grant

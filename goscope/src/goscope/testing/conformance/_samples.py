@@ -1,17 +1,24 @@
-"""What every provider must refuse, and what it must give back unchanged."""
+"""Samples: arguments that every provider must reject, and values that it must return unchanged."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
-import pytest
+from ...providers import Checkpoint
+
+
+@dataclass
+class Point:
+    """A type to store and to decode to."""
+
+    x: int
+    y: int
 
 
 class Bad(NamedTuple):
-    """An argument to be refused with this error."""
+    """An invalid argument, and the error that a provider must raise for it."""
 
     value: Any
     error: type[Exception]
@@ -75,7 +82,7 @@ ODD_KEYS: Final = (
     "k" * 512,
     "🔑" * 512,
 )
-"""Keys that are allowed, each of them another one."""
+"""Valid keys, all of them different."""
 
 VALUES: Final[tuple[Any, ...]] = (
     None,
@@ -100,7 +107,10 @@ VALUES: Final[tuple[Any, ...]] = (
     {"": 0, "a": {"b": [{"c": None}]}, "ключ": "🔑"},
     {"z": 1, "a": 2},
 )
-"""What JSON carries, and what must come back equal and of the same types."""
+"""JSON values, which must come back equal and of the same types."""
+
+RAW_TEXT: Final = b'{"b":  1, "a":\t[2.0]}'
+"""JSON text that no encoder writes like this."""
 
 UNSTORABLE: Final[tuple[Any, ...]] = (
     float("nan"),
@@ -112,28 +122,17 @@ UNSTORABLE: Final[tuple[Any, ...]] = (
     {"deep": [lambda: None]},
     "\ud800",
 )
-"""What JSON cannot carry."""
+"""Values that JSON cannot represent."""
 
 
-async def refuses(what: str, call: Callable[[Any], Awaitable[object]], bad: Iterable[Bad]) -> None:
-    """Fail unless ``call`` raises, for each bad argument, the error that belongs to it."""
-    for value, error in bad:
-        shown = f"{value!r:.60}"
-        try:
-            await call(value)
-        except error:
-            continue
-        except Exception as exc:
-            pytest.fail(f"{what} raised {exc!r} for {shown}: raise {error.__name__}")
-        pytest.fail(f"{what} accepted {shown}: raise {error.__name__} before anything is done")
-
-
-def same(found: object, stored: object) -> bool:
-    """Whether two JSON values are equal, and of the same types at the top: 1 is not True."""
-    return found == stored and type(found) is type(stored)
-
-
-async def turns(count: int) -> None:
-    """Let the event loop turn."""
-    for _ in range(count):
-        await asyncio.sleep(0)
+def checkpoint(
+    sequence: int, task_id: str = "task", data: Any = None, *, id: str | None = None
+) -> Checkpoint:
+    """A checkpoint whose id follows from its task and sequence."""
+    return Checkpoint(
+        id=f"{task_id}#{sequence}" if id is None else id,
+        task_id=task_id,
+        sequence=sequence,
+        timestamp=1_700_000_000_000 + sequence,
+        data={"step": sequence} if data is None else data,
+    )
