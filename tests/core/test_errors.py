@@ -49,7 +49,7 @@ PARENTS = {
 EXAMPLES: list[tuple[GoscopeError, list[str]]] = [
     (
         errors.UnknownBackend("redis", ("memory", "sqlite")),
-        ["'redis'", "memory, sqlite", "pip install goscope-redis"],
+        ["'redis'", "memory, sqlite", 'section "Backends" of goscope\'s README'],
     ),
     (errors.UnknownBackend("redis", ()), ["installed: none"]),
     (
@@ -71,9 +71,9 @@ EXAMPLES: list[tuple[GoscopeError, list[str]]] = [
     ),
     (errors.LockTimeout("stock", 1_500, HOLDER, None), ["pid 42)"]),
     (errors.LockTimeout("stock", 0, None, None), ["released just now"]),
-    (errors.LeaseLost("stock", "it expired"), ["'stock'", "it expired", "take the lock again"]),
+    (errors.LeaseLost("stock", "it expired"), ["'stock'", "it expired", "acquire it again"]),
     (errors.CircuitOpen("mail", 1.25), ["'mail'", "retry after 1.25 s"]),
-    (errors.CircuitOpen("mail", None), ["'mail'", "by hand", "force_close", "reset"]),
+    (errors.CircuitOpen("mail", None), ["'mail'", "forced open", "force_close", "reset"]),
     (
         errors.CheckpointConflict("etl", 4, 5),
         ["'etl'", "checkpoint 4", "highest 5", "Load the latest"],

@@ -1,15 +1,18 @@
-"""Stores and scopes: every test here runs in memory and on a SQLite file."""
+"""Fixtures: stores and scopes, in memory and on a SQLite file, and a folder of plugins."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import importlib
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from goscope import Scope
+from goscope import Scope, _plugins
 
+from .sites import Site
 from .support import Store
 
 
@@ -30,6 +33,27 @@ async def gs(store: Store) -> AsyncIterator[Scope]:
 
 @pytest_asyncio.fixture
 async def other(store: Store) -> AsyncIterator[Scope]:
-    """Another open scope on the same store: to the first one as good as another process."""
+    """Another open scope on the same store: to the first one, it is another process."""
     async with store.scope() as scope:
         yield scope
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A folder of distributions beside the installed ones; afterwards none of it is loaded."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    made = Site(folder)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    importlib.invalidate_caches()
+    _forget_plugins()
+    yield made
+    _forget_plugins()
+    for module in made.imported():
+        del sys.modules[module]
+
+
+def _forget_plugins() -> None:
+    # Private: a program keeps its plugins until it ends, so nothing public forgets them.
+    _plugins.find_backend.cache_clear()
+    _plugins.plugin_observers.cache_clear()

@@ -92,7 +92,7 @@ async def test_the_value_of_a_process_that_overslept_its_lease_is_not_stored(
 async def test_a_stale_value_is_served_to_all_while_one_process_refreshes(tmp_path: Path) -> None:
     async with Scope(backend="sqlite", path=tmp_path / "app.db") as gs:
         await gs.cache.set("key", "old", "1ms", stale_for="1h")
-    options = {"ttl": "1h", "stale": "1h"}
+    options = {"ttl": "1h", "stale_for": "1h"}
     async with peers(tmp_path, 4) as callers:
         for caller in callers:
             caller.tell("get_or_set", times=4, gate="gate", options=options)

@@ -296,7 +296,7 @@ def test_a_bare_number_is_no_duration() -> None:
 @pytest.mark.parametrize(
     ("template", "complaint"),
     [
-        ("user:{user}", r"names 'user', which is no parameter .*it has: user_id"),
+        ("user:{user}", r"names 'user', which is not a parameter .*it has: user_id"),
         ("user:{user_id.name}", "plain parameter names only, not {user_id.name}"),
         ("user:{user_id[0]}", r"plain parameter names only, not {user_id\[0\]}"),
         ("user:{user_id!r}", "plain parameter names only, not {user_id!r}"),

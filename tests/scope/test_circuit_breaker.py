@@ -923,7 +923,7 @@ async def test_a_plain_function_is_refused(breaker: CircuitBreaker) -> None:
 async def test_one_key_has_one_set_of_settings(gs: Scope) -> None:
     gs.circuit_breaker("api", failure_threshold=3, reset_timeout="1m")
     gs.circuit_breaker("api", failure_threshold=3, reset_timeout=timedelta(minutes=1))
-    with pytest.raises(ConfigurationError, match="circuit 'api' has other settings"):
+    with pytest.raises(ConfigurationError, match="circuit 'api' already has other settings"):
         gs.circuit_breaker("api", failure_threshold=4, reset_timeout="1m")
 
 

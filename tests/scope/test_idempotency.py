@@ -518,7 +518,7 @@ async def test_templates_are_checked_at_decoration(
 ) -> None:
     async def charge(order_id: str) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="names 'order', which is no parameter"):
+    with pytest.raises(ConfigurationError, match="names 'order', which is not a parameter"):
         decoration(gs)(charge)
 
 

@@ -163,7 +163,7 @@ def test_a_body_that_swallows_the_cancellation_hides_nothing(stopped: Told) -> N
 
 def test_a_bodys_own_error_has_a_note(stopped: Told) -> None:
     assert stopped["failing"]["raised"] == "ZeroDivisionError"
-    assert "was lost meanwhile" in stopped["failing"]["notes"][0]
+    assert "was lost while it ran" in stopped["failing"]["notes"][0]
 
 
 def test_a_timeout_within_the_block_does_not_hide_the_loss(stopped: Told) -> None:
@@ -181,7 +181,7 @@ def test_an_outside_cancellation_wins(stopped: Told) -> None:
 
 def test_a_task_group_that_fails_has_a_note(stopped: Told) -> None:
     assert stopped["grouped"]["raised"] == "ExceptionGroup"
-    assert "was lost meanwhile" in stopped["grouped"]["notes"][0]
+    assert "was lost while it ran" in stopped["grouped"]["notes"][0]
 
 
 def test_of_nested_locks_that_are_both_lost_one_speaks(stopped: Told) -> None:

@@ -379,7 +379,7 @@ async def test_an_own_error_of_a_body_that_blocked_the_loop_has_a_note(
 
     error = await Victim(gs, block).end()
     assert isinstance(error, ZeroDivisionError)
-    assert "was lost meanwhile" in error.__notes__[0]
+    assert "was lost while it ran" in error.__notes__[0]
 
 
 async def test_a_body_that_extended_its_lease_by_hand_may_block_for_as_long(

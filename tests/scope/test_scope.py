@@ -121,7 +121,7 @@ def test_a_closed_scope_can_be_opened_again_in_another_loop(tmp_path: Path) -> N
 async def test_opening_twice_is_refused(store: Store) -> None:
     gs = store.scope()
     async with gs:
-        with pytest.raises(ConfigurationError, match="open already"):
+        with pytest.raises(ConfigurationError, match="already open"):
             await gs.open()
         assert gs.is_open
 
@@ -239,7 +239,9 @@ async def test_a_provider_that_lacks_methods_is_refused_at_open() -> None:
     adapter = MemoryAdapter()
     setattr(adapter, "cache", adapter.lock)  # noqa: B010  # a type checker refuses the plain form
     gs = Scope(persistence=adapter)
-    with pytest.raises(ConfigurationError, match="cache is no CacheProvider: MemoryLockProvider"):
+    with pytest.raises(
+        ConfigurationError, match="cache is not a valid CacheProvider: MemoryLockProvider"
+    ):
         await gs.open()
     assert not adapter.is_connected
 

@@ -1,8 +1,8 @@
-"""What a scope opens: a URL, keywords, the environment or a file; and what is said of mistakes."""
+"""What a scope opens: a URL, keywords, the environment or a file; and how it reports mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -12,10 +12,13 @@ from urllib.parse import SplitResult
 import msgspec
 import pytest
 
-from goscope import ConfigurationError, InvalidOption, Scope, UnknownBackend, _plugins
+from goscope import ConfigurationError, InvalidOption, Scope, UnknownBackend
 from goscope.backend import Backend
+from goscope.hookspecs import hookimpl
 from goscope.memory import MemoryAdapter
 from goscope_sqlite import SQLiteAdapter
+
+from .sites import BACKENDS, SCHEMES, Site
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,8 +35,8 @@ class PlainOptions:
     size: int = 1
 
 
-opened: list[Any] = []
-"""The options a scope of these tests opened its backend with."""
+opened_with: list[Any] = []
+"""The options that the scopes of a test opened their backends with."""
 
 
 def server_options(url: SplitResult) -> Mapping[str, Any]:
@@ -42,45 +45,48 @@ def server_options(url: SplitResult) -> Mapping[str, Any]:
 
 
 def _open(options: Any) -> MemoryAdapter:
-    opened.append(options)
+    opened_with.append(options)
     return MemoryAdapter()
 
 
 SERVER = Backend(
     name="server",
-    summary="one with a URL that has everything",
+    summary="its URL has every part",
     options=ServerOptions,
     open=_open,
     url_options=server_options,
 )
-PLAIN = Backend(name="plain", summary="one with a dataclass", options=PlainOptions, open=_open)
+PLAIN = Backend(
+    name="plain", summary="its options are a dataclass", options=PlainOptions, open=_open
+)
+
+
+class Plugin:
+    @hookimpl
+    def goscope_backends(self) -> Sequence[Backend]:
+        return [SERVER, PLAIN]
+
+
+plugin = Plugin()
 
 
 @pytest.fixture(autouse=True)
-def _backends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Two more backends than are installed, and an empty working directory."""
-    known = {backend.name: backend for backend in (SERVER, PLAIN)}
-    find = _plugins.find_backend
-
-    def find_backend(name: str) -> Backend:
-        return known[name] if name in known else find(name)
-
-    def installed_backends() -> tuple[str, ...]:
-        return ("memory", "plain", "server", "sqlite")
-
-    monkeypatch.setattr(_plugins, "find_backend", find_backend)
-    monkeypatch.setattr(_plugins, "installed_backends", installed_backends)
+def _backends(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two more backends, and a working directory without settings."""
+    value = f"{__name__}:plugin"
+    points = {BACKENDS: {"server": value, "plain": value}, SCHEMES: {"server+tls": value}}
+    site.add_distribution("acme-goscope", points)
     monkeypatch.chdir(tmp_path)
-    opened.clear()
+    opened_with.clear()
 
 
 async def options_of(gs: Scope) -> Any:
     async with gs:
-        return opened[-1]
+        return opened_with[-1]
 
 
-async def complaint(gs: Scope) -> str:
-    """What opening the scope says is wrong."""
+async def error_of(gs: Scope) -> str:
+    """The message of the error that opening the scope raises."""
     with pytest.raises(ConfigurationError) as caught:
         await gs.open()
     assert not gs.is_open
@@ -99,7 +105,7 @@ async def test_keywords_are_the_options_of_the_backend() -> None:
 
 
 @pytest.mark.asyncio
-async def test_keywords_may_be_the_objects_that_options_spell_as_text(tmp_path: Path) -> None:
+async def test_keywords_may_be_paths_and_timedeltas(tmp_path: Path) -> None:
     gs = Scope(backend="sqlite", path=tmp_path / "app.db", default_lock_ttl=timedelta(seconds=3))
     async with gs:
         assert isinstance(gs.persistence, SQLiteAdapter)
@@ -109,16 +115,16 @@ async def test_keywords_may_be_the_objects_that_options_spell_as_text(tmp_path: 
 
 @pytest.mark.asyncio
 async def test_an_unknown_option_names_the_nearest() -> None:
-    said = await complaint(Scope(backend="server", hots="db"))
-    assert "option 'hots' in the keywords of Scope" in said
-    assert "did you mean 'host'?" in said
+    message = await error_of(Scope(backend="server", hots="db"))
+    assert "option 'hots' in the keywords of Scope" in message
+    assert "did you mean 'host'?" in message
 
 
 @pytest.mark.asyncio
-async def test_an_unknown_option_with_no_near_one_lists_them() -> None:
-    said = await complaint(Scope(backend="plain", colour="red"))
-    assert "option 'colour'" in said
-    assert "it has size" in said
+async def test_an_unknown_option_without_a_near_one_lists_them_all() -> None:
+    message = await error_of(Scope(backend="plain", colour="red"))
+    assert "option 'colour'" in message
+    assert "it has size" in message
 
 
 @pytest.mark.asyncio
@@ -134,9 +140,9 @@ async def test_a_mistyped_option_is_named_with_its_source() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_value_the_backend_cannot_use_is_told_with_its_source() -> None:
-    said = await complaint(Scope("memory://?default_lock_ttl=soon"))
-    assert "the URL 'memory://': default_lock_ttl 'soon' is no duration" in said
+async def test_an_invalid_value_is_named_with_its_source() -> None:
+    message = await error_of(Scope("memory://?default_lock_ttl=soon"))
+    assert "the URL 'memory://': default_lock_ttl 'soon' is not a valid duration" in message
 
 
 @pytest.mark.asyncio
@@ -147,29 +153,30 @@ async def test_a_missing_option_is_named() -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_unknown_backend_lists_the_installed_ones_and_what_to_install() -> None:
+async def test_an_unknown_backend_lists_the_installed_ones_and_proposes_no_distribution() -> None:
     with pytest.raises(UnknownBackend) as caught:
         await Scope(backend="postgres").open()
-    assert caught.value.installed == ("memory", "plain", "server", "sqlite")
-    assert "installed: memory, plain, server, sqlite" in str(caught.value)
-    assert "pip install goscope-postgres" in str(caught.value)
+    installed = caught.value.installed
+    assert {"memory", "plain", "server", "sqlite"} <= set(installed)
+    assert f"installed: {', '.join(installed)}" in str(caught.value)
+    assert "pip" not in str(caught.value)
 
 
 @pytest.mark.asyncio
 async def test_options_without_a_backend_are_refused() -> None:
-    assert "options without a backend: path" in await complaint(Scope(path="app.db"))
+    assert "options without a backend: path" in await error_of(Scope(path="app.db"))
 
 
 @pytest.mark.asyncio
-async def test_a_url_and_a_backend_are_one_too_many() -> None:
-    said = await complaint(Scope("sqlite:///app.db", backend="sqlite"))
-    assert "a URL or a backend, not both" in said
+async def test_a_url_and_a_backend_exclude_each_other() -> None:
+    message = await error_of(Scope("sqlite:///app.db", backend="sqlite"))
+    assert "a URL or a backend, not both" in message
 
 
 @pytest.mark.parametrize(
     "settings", [{"backend": "memory"}, {"url": "memory://"}, {"key_prefix": "shop:"}], ids=str
 )
-def test_an_adapter_and_settings_are_one_too_many(settings: dict[str, Any]) -> None:
+def test_an_adapter_and_settings_exclude_each_other(settings: dict[str, Any]) -> None:
     url = (settings.pop("url"),) if "url" in settings else ()
     with pytest.raises(ConfigurationError, match="not both"):
         Scope(*url, persistence=MemoryAdapter(), **settings)
@@ -187,8 +194,14 @@ async def test_a_url_names_backend_and_options() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_scheme_may_be_another_than_the_backends_name() -> None:
+async def test_a_backend_may_have_other_schemes_than_its_name() -> None:
     assert await options_of(Scope("server+tls://db")) == ServerOptions(host="db")
+
+
+@pytest.mark.asyncio
+async def test_a_scheme_that_no_backend_has_is_an_unknown_backend() -> None:
+    with pytest.raises(UnknownBackend, match=r"'server\+ssl' .*Did you mean 'server'\?"):
+        await Scope("server+ssl://db").open()
 
 
 @pytest.mark.asyncio
@@ -209,7 +222,7 @@ async def test_a_file_is_relative_with_three_slashes_and_absolute_with_four(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("app.db", "'app.db' names no backend: write it as sqlite:///app.db"),
         ("sqlite:app.db", "names no backend"),
@@ -222,22 +235,22 @@ async def test_a_file_is_relative_with_three_slashes_and_absolute_with_four(
         ("server://db?host=other", "option 'host' in the URL 'server://db': is given twice"),
         ("server://db?tls=1&tls=0", "is given twice"),
         ("redis://db", "no backend named 'redis' is installed"),
-        ("server://[db", "is no URL"),
-        ("server://db:port", "has a port that is none"),
+        ("server://[db", "is not a valid URL"),
+        ("server://db:port", "has an invalid port"),
     ],
 )
-async def test_a_url_that_does_not_fit_is_explained(url: str, said: str) -> None:
-    assert said in await complaint(Scope(url))
+async def test_an_invalid_url_is_explained(url: str, message: str) -> None:
+    assert message in await error_of(Scope(url))
 
 
 # --- environment and files -------------------------------------------------------------------
 
 
 @pytest.mark.asyncio
-async def test_nothing_at_all_says_what_to_do() -> None:
-    said = await complaint(Scope())
+async def test_without_settings_the_error_lists_the_ways_to_set_them() -> None:
+    message = await error_of(Scope())
     for way in ("Scope('sqlite:///app.db')", "GOSCOPE_URL", "goscope.toml", "pyproject.toml"):
-        assert way in said
+        assert way in message
 
 
 def write(name: str, text: str) -> None:
@@ -255,14 +268,14 @@ def write_files(*names: str) -> None:
 
 
 @pytest.mark.asyncio
-async def test_the_environment_comes_before_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_overrides_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     write_files("goscope.toml", "pyproject.toml")
     monkeypatch.setenv("GOSCOPE_URL", "server://environment")
     assert (await options_of(Scope())).host == "environment"
 
 
 @pytest.mark.asyncio
-async def test_goscope_toml_comes_before_pyproject_toml() -> None:
+async def test_goscope_toml_overrides_pyproject_toml() -> None:
     write_files("pyproject.toml")
     assert (await options_of(Scope())).host == "pyproject.toml"
     write_files("goscope.toml")
@@ -270,9 +283,9 @@ async def test_goscope_toml_comes_before_pyproject_toml() -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_pyproject_without_our_table_is_none_of_our_business() -> None:
+async def test_a_pyproject_without_a_goscope_table_is_ignored() -> None:
     write("pyproject.toml", '[project]\nname = "shop"\n')
-    assert "no backend was chosen" in await complaint(Scope())
+    assert "no backend was chosen" in await error_of(Scope())
 
 
 @pytest.mark.asyncio
@@ -290,25 +303,25 @@ async def test_environment_and_files_are_read_at_open() -> None:
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("chosen", ["url", "backend", "persistence"])
-async def test_who_chooses_in_code_is_not_overruled(
+async def test_settings_in_code_ignore_the_environment_and_the_files(
     monkeypatch: pytest.MonkeyPatch, chosen: str
 ) -> None:
     monkeypatch.setenv("GOSCOPE_URL", "server://environment")
-    write("goscope.toml", "this is no TOML")
+    write("goscope.toml", "not TOML")
     scopes = {
         "url": Scope("memory://"),
         "backend": Scope(backend="memory"),
         "persistence": Scope(persistence=MemoryAdapter()),
     }
     async with scopes[chosen]:
-        assert opened == []
+        assert opened_with == []
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("this is no TOML", "goscope.toml cannot be read"),
+        ("not TOML", "goscope.toml cannot be read"),
         ('host = "db"\n', "goscope.toml must set either url or backend"),
         ('url = "memory://"\nbackend = "memory"\n', "must set either url or backend"),
         ("backend = 7\n", "option 'backend' in goscope.toml: must be a string, not int"),
@@ -316,15 +329,15 @@ async def test_who_chooses_in_code_is_not_overruled(
         ('backend = "server"\nport = "7"\n', "option 'port' in goscope.toml"),
     ],
 )
-async def test_a_file_that_does_not_fit_is_named(text: str, said: str) -> None:
+async def test_an_error_in_a_file_names_the_file(text: str, message: str) -> None:
     write("goscope.toml", text)
-    assert said in await complaint(Scope())
+    assert message in await error_of(Scope())
 
 
 @pytest.mark.asyncio
-async def test_a_table_that_is_none_is_refused() -> None:
+async def test_a_goscope_setting_that_is_not_a_table_is_refused() -> None:
     write("pyproject.toml", "[tool]\ngoscope = 7\n")
-    assert "tool.goscope in pyproject.toml must be a table" in await complaint(Scope())
+    assert "tool.goscope in pyproject.toml must be a table" in await error_of(Scope())
 
 
 @pytest.mark.asyncio
@@ -332,7 +345,7 @@ async def test_an_error_in_the_variable_names_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GOSCOPE_URL", "server://db?hots=db")
-    assert "in GOSCOPE_URL 'server://db'" in await complaint(Scope())
+    assert "in GOSCOPE_URL 'server://db'" in await error_of(Scope())
 
 
 # --- secrets ---------------------------------------------------------------------------------
@@ -361,7 +374,7 @@ SECRET_URLS = [
 async def test_passwords_are_never_shown(
     url: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither in the error nor in those behind it, nor in a repr."""
+    """Neither the error, nor its causes, nor a repr contains one."""
     gs = Scope(url) if source == "code" else Scope()
     if source == "environment":
         monkeypatch.setenv("GOSCOPE_URL", url)
@@ -379,12 +392,12 @@ async def test_passwords_are_never_shown(
 
 @pytest.mark.asyncio
 async def test_the_rest_of_a_url_is_shown() -> None:
-    said = await complaint(Scope("server://ada:s3cret@db:7/path?nonsense=1"))
-    assert "'server://ada:***@db:7/path'" in said
+    message = await error_of(Scope("server://ada:s3cret@db:7/path?nonsense=1"))
+    assert "'server://ada:***@db:7/path'" in message
 
 
 @pytest.mark.asyncio
-async def test_an_open_scope_shows_its_backend_and_nothing_else() -> None:
+async def test_the_repr_of_an_open_scope_names_only_its_backend() -> None:
     gs = Scope("server://ada:s3cret@db")
     async with gs:
         assert repr(gs) == "<goscope.Scope open on server>"

@@ -171,11 +171,11 @@ async def test_as_many_checkpoints_are_kept_as_told(gs: Scope, keep: int) -> Non
 
 @pytest.mark.parametrize("keep", [0, -1, 2.5, True])
 async def test_a_number_of_checkpoints_that_is_none_is_refused(gs: Scope, keep: Any) -> None:
-    with pytest.raises(ValueError, match="keep must be an int of at least 1"):
+    with pytest.raises(ValueError, match="max_checkpoints must be an int of at least 1"):
         await gs.tasks.run("etl", turns, max_checkpoints=keep)  # type: ignore[arg-type]  # never called
 
 
-@pytest.mark.parametrize("option", ["interval", "wait"])
+@pytest.mark.parametrize("option", ["save_interval", "wait"])
 async def test_a_bare_number_is_no_duration(gs: Scope, option: str) -> None:
     options: dict[str, Any] = {option: 5}
     with pytest.raises(TypeError, match="'5s'"):

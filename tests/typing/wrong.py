@@ -87,7 +87,7 @@ class Service:
     async def charge(self, order_id: str) -> int:
         raise NotImplementedError
 
-    @gs.resumable("etl:{path}", state=list[int])
+    @gs.resumable("etl:{path}", type=list[int])
     async def etl(self, task: TaskContext[list[int]], path: str) -> int:
         raise NotImplementedError
 
