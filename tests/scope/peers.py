@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from .support import until
+from .support import wait_until
 
 PROGRAM: Final = Path(__file__).with_name("peer.py")
 
@@ -108,7 +108,7 @@ def journal(folder: Path) -> list[int]:
 
 async def began(folder: Path, count: int) -> None:
     """Wait until so many bodies have begun."""
-    await until(lambda: len(journal(folder)) >= count)
+    await wait_until(lambda: len(journal(folder)) >= count)
 
 
 def open_gate(folder: Path, name: str = "gate") -> None:

@@ -21,7 +21,7 @@ from goscope.events import (
 from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock, record_events
 
-from .support import Gate, Store, turns, until
+from .support import PausedCall, Store, leases_of, ticks, wait_until
 
 pytestmark = pytest.mark.asyncio
 
@@ -31,15 +31,15 @@ class User:
     name: str
 
 
-class Source:
-    """A factory that counts: every value is a new one."""
+class CountingFactory:
+    """A factory whose value is the number of its call."""
 
     def __init__(self) -> None:
-        self.made = 0
+        self.calls = 0
 
     async def __call__(self) -> Any:
-        self.made += 1
-        return {"made": self.made}
+        self.calls += 1
+        return {"call": self.calls}
 
 
 async def fail() -> Any:
@@ -87,9 +87,9 @@ CALLS: dict[str, Callable[[Any, Any], Awaitable[object]]] = {
     "set_many": lambda cache, ttl: cache.set_many({"key": 1}, ttl),
     "touch": lambda cache, ttl: cache.touch("key", ttl),
     "increment": lambda cache, ttl: cache.increment("key", 1, ttl),
-    "get_or_set": lambda cache, ttl: cache.get_or_set("key", Source(), ttl=ttl),
+    "get_or_set": lambda cache, ttl: cache.get_or_set("key", CountingFactory(), ttl=ttl),
     "get_or_set, stale": lambda cache, ttl: cache.get_or_set(
-        "key", Source(), ttl="5m", stale_for=ttl
+        "key", CountingFactory(), ttl="5m", stale_for=ttl
     ),
 }
 
@@ -107,11 +107,11 @@ async def test_a_bare_number_is_no_duration(
 
 
 async def test_a_missing_value_is_computed_and_kept(store: Store, gs: Scope) -> None:
-    source = Source()
+    factory = CountingFactory()
     for _ in range(2):
-        assert await gs.cache.get_or_set("key", source, ttl="5m") == {"made": 1}
+        assert await gs.cache.get_or_set("key", factory, ttl="5m") == {"call": 1}
     store.clock.step_wall("6m")
-    assert await gs.cache.get_or_set("key", source, ttl="5m") == {"made": 2}
+    assert await gs.cache.get_or_set("key", factory, ttl="5m") == {"call": 2}
 
 
 async def test_a_stored_none_is_a_hit(gs: Scope) -> None:
@@ -127,41 +127,41 @@ async def test_a_stored_none_is_a_hit(gs: Scope) -> None:
 
 
 async def test_one_computation_serves_all_who_came_meanwhile(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
     callers = [
-        asyncio.create_task(gs.cache.get_or_set("key", lambda: gate.passing(7))) for _ in range(20)
+        asyncio.create_task(gs.cache.get_or_set("key", lambda: paused.run(7))) for _ in range(20)
     ]
-    await gate.arrival()
-    await turns()
-    gate.open()
+    await paused.started()
+    await ticks()
+    paused.resume()
     assert await asyncio.gather(*callers) == [7] * 20
-    assert gate.entered == 1
+    assert paused.calls == 1
 
 
 async def test_other_keys_are_computed_meanwhile(gs: Scope) -> None:
-    gate = Gate()
-    slow = asyncio.create_task(gs.cache.get_or_set("slow", gate.passing))
-    await gate.arrival()
-    assert await gs.cache.get_or_set("quick", Source()) == {"made": 1}
-    gate.open()
+    paused = PausedCall()
+    slow = asyncio.create_task(gs.cache.get_or_set("slow", paused.run))
+    await paused.started()
+    assert await gs.cache.get_or_set("quick", CountingFactory()) == {"call": 1}
+    paused.resume()
     await slow
 
 
 async def test_one_computation_serves_other_processes_too(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate, source = Gate(), Source()
-    leader = asyncio.create_task(gs.cache.get_or_set("key", lambda: gate.passing(7)))
-    await gate.arrival()
-    follower = asyncio.create_task(other.cache.get_or_set("key", source))
-    await store.settle()
-    await store.pass_time("15s")  # more than a lease: it is renewed
+    paused, factory = PausedCall(), CountingFactory()
+    leader = asyncio.create_task(gs.cache.get_or_set("key", lambda: paused.run(7)))
+    await paused.started()
+    follower = asyncio.create_task(other.cache.get_or_set("key", factory))
+    await store.wait_until_idle()
+    await store.advance("15s")  # more than a lease: it is renewed
     assert not follower.done()
-    gate.open()
+    paused.resume()
     assert await leader == 7
-    await store.pass_time("1s")
+    await store.advance("1s")
     assert await follower == 7
-    assert source.made == 0
+    assert factory.calls == 0
 
 
 class LateEntries(RecordCacheProvider):
@@ -200,22 +200,22 @@ async def test_a_value_stored_meanwhile_is_read_once(type: Any) -> None:
 
 
 async def test_a_value_set_by_hand_ends_the_wait(store: Store, gs: Scope, other: Scope) -> None:
-    gate, source = Gate(), Source()
-    leader = asyncio.create_task(gs.cache.get_or_set("key", gate.passing))
-    await gate.arrival()
-    follower = asyncio.create_task(other.cache.get_or_set("key", source))
-    await store.settle()
+    paused, factory = PausedCall(), CountingFactory()
+    leader = asyncio.create_task(gs.cache.get_or_set("key", paused.run))
+    await paused.started()
+    follower = asyncio.create_task(other.cache.get_or_set("key", factory))
+    await store.wait_until_idle()
     await other.cache.set("key", "by hand")
-    await store.pass_time("1s")
+    await store.advance("1s")
     assert await asyncio.wait_for(follower, 10) == "by hand"
-    gate.open()
+    paused.resume()
     await leader
 
 
 @pytest.mark.parametrize("type", [None, dict[str, int]])
 async def test_one_lookup_counts_once_in_the_statistics(gs: Scope, type: Any) -> None:
     for _ in range(3):
-        await gs.cache.get_or_set("key", Source(), type=type)
+        await gs.cache.get_or_set("key", CountingFactory(), type=type)
     stats = await gs.cache.stats()
     assert (stats.misses, stats.hits) == (1, 2)
 
@@ -224,7 +224,7 @@ async def test_everyone_gets_a_copy_of_its_own(gs: Scope) -> None:
     made = {"list": [1]}
 
     async def factory() -> dict[str, list[int]]:
-        await turns()
+        await ticks()
         return made
 
     one, two = await asyncio.gather(
@@ -249,7 +249,7 @@ async def test_a_miss_and_a_hit_are_the_same_value(gs: Scope) -> None:
 
 async def test_the_type_is_built_for_who_computes_who_waits_and_who_finds(gs: Scope) -> None:
     async def factory() -> User:
-        await turns()
+        await ticks()
         return User("ada")
 
     def call() -> Awaitable[User]:
@@ -282,19 +282,19 @@ async def test_a_stored_value_that_does_not_fit_the_type_is_computed_anew(gs: Sc
 async def test_a_value_that_does_not_fit_is_told_once_however_long_the_wait(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate = Gate()
-    leader = asyncio.create_task(other.cache.get_or_set("key", gate.passing))
-    await gate.arrival()
+    paused = PausedCall()
+    leader = asyncio.create_task(other.cache.get_or_set("key", paused.run))
+    await paused.started()
     await other.cache.set("key", {"surname": "lovelace"})
     with record_events(gs) as events, record_events(other) as others:
-        waiter = asyncio.create_task(gs.cache.get_or_set("key", Source(), type=User))
-        await store.settle()
-        await store.pass_time("5s")
+        waiter = asyncio.create_task(gs.cache.get_or_set("key", CountingFactory(), type=User))
+        await store.wait_until_idle()
+        await store.advance("5s")
         assert not waiter.done()
     told = [type(event) for event in events + others]  # an adapter tells the last scope on it
     assert sorted(told, key=str) == [CacheCorrupt, CacheMiss]
     waiter.cancel()
-    gate.open()
+    paused.resume()
     await asyncio.wait([leader, waiter])
 
 
@@ -308,101 +308,97 @@ async def test_a_value_json_cannot_carry_is_refused(gs: Scope) -> None:
 
 
 async def test_the_leaders_error_is_everyones_in_its_process_and_is_not_kept(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def failing() -> None:
-        await gate.passing()
+        await paused.run()
         await fail()
 
     callers = [asyncio.create_task(gs.cache.get_or_set("key", failing)) for _ in range(5)]
-    await gate.arrival()
-    gate.open()
+    await paused.started()
+    paused.resume()
     results = await asyncio.gather(*callers, return_exceptions=True)
     assert [type(result) for result in results] == [ZeroDivisionError] * 5
-    assert gate.entered == 1
-    assert await gs.cache.get_or_set("key", Source()) == {"made": 1}
+    assert paused.calls == 1
+    assert await gs.cache.get_or_set("key", CountingFactory()) == {"call": 1}
 
 
 async def test_a_cancelled_leader_is_replaced_by_one_who_waits(gs: Scope) -> None:
-    gate = Gate()
-    leader = asyncio.create_task(gs.cache.get_or_set("key", gate.passing))
-    await gate.arrival()
-    source = Source()
-    followers = [asyncio.create_task(gs.cache.get_or_set("key", source)) for _ in range(5)]
-    await turns()
+    paused = PausedCall()
+    leader = asyncio.create_task(gs.cache.get_or_set("key", paused.run))
+    await paused.started()
+    factory = CountingFactory()
+    followers = [asyncio.create_task(gs.cache.get_or_set("key", factory)) for _ in range(5)]
+    await ticks()
     leader.cancel()
-    assert await asyncio.gather(*followers) == [{"made": 1}] * 5
+    assert await asyncio.gather(*followers) == [{"call": 1}] * 5
     assert leader.cancelled()
 
 
 async def test_a_cancelled_waiter_disturbs_nobody(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
     leader, waiter = (
-        asyncio.create_task(gs.cache.get_or_set("key", lambda: gate.passing(7))) for _ in range(2)
+        asyncio.create_task(gs.cache.get_or_set("key", lambda: paused.run(7))) for _ in range(2)
     )
-    await gate.arrival()
-    await turns()
+    await paused.started()
+    await ticks()
     waiter.cancel()
     await asyncio.wait([waiter])
-    gate.open()
+    paused.resume()
     assert await leader == 7
 
 
 async def test_a_failing_leader_is_replaced_in_another_process(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def failing() -> None:
-        await gate.passing()
+        await paused.run()
         await fail()
 
     leader = asyncio.create_task(gs.cache.get_or_set("key", failing))
-    await gate.arrival()
-    follower = asyncio.create_task(other.cache.get_or_set("key", Source()))
-    await store.settle()
-    gate.open()
+    await paused.started()
+    follower = asyncio.create_task(other.cache.get_or_set("key", CountingFactory()))
+    await store.wait_until_idle()
+    paused.resume()
     with pytest.raises(ZeroDivisionError):
         await leader
-    await store.pass_time("1s")
-    assert await asyncio.wait_for(follower, 10) == {"made": 1}
+    await store.advance("1s")
+    assert await asyncio.wait_for(follower, 10) == {"call": 1}
 
 
 async def test_a_leader_that_died_is_replaced_when_its_lease_ends(store: Store, gs: Scope) -> None:
-    leases = gs.persistence.lease
-    assert leases is not None
-    assert await leases.acquire("cache:key", "10s") is not None
-    call = asyncio.create_task(gs.cache.get_or_set("key", Source()))
-    await store.settle()
-    await store.pass_time("9s")
+    assert await leases_of(gs).acquire("cache:key", "10s") is not None
+    call = asyncio.create_task(gs.cache.get_or_set("key", CountingFactory()))
+    await store.wait_until_idle()
+    await store.advance("9s")
     assert not call.done()
-    await store.pass_time("2s")
-    await until(call.done)
-    assert await call == {"made": 1}
+    await store.advance("2s")
+    await wait_until(call.done)
+    assert await call == {"call": 1}
 
 
 async def test_a_leader_that_lost_its_lease_returns_its_value_unstored(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
     with record_events(gs) as events:
-        leader = asyncio.create_task(gs.cache.get_or_set("key", lambda: gate.passing("late")))
-        await gate.arrival()
-        leases = gs.persistence.lease
-        assert leases is not None
-        await leases.force_release("cache:key")
-        assert await other.cache.get_or_set("key", Source()) == {"made": 1}
-        await store.pass_time("20s")
+        leader = asyncio.create_task(gs.cache.get_or_set("key", lambda: paused.run("late")))
+        await paused.started()
+        await leases_of(gs).force_release("cache:key")
+        assert await other.cache.get_or_set("key", CountingFactory()) == {"call": 1}
+        await store.advance("20s")
         assert not leader.done(), "the factory is not cancelled"
-        gate.open()
+        paused.resume()
         assert await leader == "late"
-    assert await gs.cache.get("key") == {"made": 1}
+    assert await gs.cache.get("key") == {"call": 1}
     (refreshed,) = (event for event in events if isinstance(event, CacheComputed))
     assert refreshed.stored is False
 
 
 async def test_tags_and_ttl_go_with_the_value(gs: Scope) -> None:
-    await gs.cache.get_or_set("key", Source(), ttl="5m", tags=["numbers"])
+    await gs.cache.get_or_set("key", CountingFactory(), ttl="5m", tags=["numbers"])
     entry = await gs.cache.get_entry("key")
     assert entry is not None
     assert entry.expires_at is not None
@@ -411,7 +407,7 @@ async def test_tags_and_ttl_go_with_the_value(gs: Scope) -> None:
 
 async def test_it_does_not_wait_for_a_users_lock_of_the_same_name(gs: Scope) -> None:
     async with gs.lock("cache:key"), gs.lock("key"):
-        assert await gs.cache.get_or_set("key", Source()) == {"made": 1}
+        assert await gs.cache.get_or_set("key", CountingFactory()) == {"call": 1}
 
 
 # --- a factory that asks for its own key ------------------------------------------------------
@@ -420,21 +416,21 @@ async def test_it_does_not_wait_for_a_users_lock_of_the_same_name(gs: Scope) -> 
 async def test_a_factory_that_asks_for_its_own_key_is_an_error_for_all_who_wait(
     gs: Scope,
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def recursive() -> Any:
-        await gate.passing()
+        await paused.run()
         return await gs.cache.get_or_set("key", recursive)
 
     callers = [asyncio.create_task(gs.cache.get_or_set("key", recursive)) for _ in range(3)]
-    await gate.arrival()
-    gate.open()
+    await paused.started()
+    paused.resume()
     async with asyncio.timeout(10):
         answers = await asyncio.gather(*callers, return_exceptions=True)
     assert ["'key' asks for 'key' itself" in str(answer) for answer in answers] == [True] * 3
     assert {type(answer) for answer in answers} == {RuntimeError}
-    assert gate.entered == 1
-    assert await gs.cache.get_or_set("key", Source()) == {"made": 1}
+    assert paused.calls == 1
+    assert await gs.cache.get_or_set("key", CountingFactory()) == {"call": 1}
 
 
 async def test_a_factory_that_asks_for_its_own_key_by_way_of_another_is_an_error(
@@ -456,7 +452,7 @@ async def test_a_factory_may_start_a_task_that_asks_for_its_key_later(gs: Scope)
 
     async def factory() -> Any:
         later.append(asyncio.create_task(gs.cache.get_or_set("key", fail)))
-        await turns()
+        await ticks()
         return 7
 
     assert await gs.cache.get_or_set("key", factory) == 7
@@ -466,59 +462,59 @@ async def test_a_factory_may_start_a_task_that_asks_for_its_key_later(gs: Scope)
 async def test_a_refresh_that_asks_for_its_own_key_is_told_as_failed(
     store: Store, gs: Scope
 ) -> None:
-    await kept_stale(store, gs, Source())
+    await kept_stale(store, gs, CountingFactory())
 
     async def recursive() -> Any:
-        return await gs.cache.get_or_set("key", Source())  # would not take the stale value
+        return await gs.cache.get_or_set("key", CountingFactory())  # would not take the stale value
 
     with record_events(gs) as events:
         await gs.cache.get_or_set("key", recursive, ttl="5m", stale_for="1h")
-        await until(lambda: isinstance(events[-1], CacheRefreshFailed))
+        await wait_until(lambda: isinstance(events[-1], CacheRefreshFailed))
     assert "asks for 'key' itself" in getattr(events[-1], "error", "")
 
 
 # --- stale values ----------------------------------------------------------------------------
 
 
-async def kept_stale(store: Store, gs: Scope, source: Source) -> None:
+async def kept_stale(store: Store, gs: Scope, factory: CountingFactory) -> None:
     """A value that has expired and may be served for an hour more."""
-    await gs.cache.get_or_set("key", source, ttl="5m", stale_for="1h")
+    await gs.cache.get_or_set("key", factory, ttl="5m", stale_for="1h")
     store.clock.step_wall("6m")
 
 
 async def test_a_stale_value_is_served_while_one_caller_refreshes(store: Store, gs: Scope) -> None:
-    source, gate = Source(), Gate()
-    await kept_stale(store, gs, source)
+    factory, paused = CountingFactory(), PausedCall()
+    await kept_stale(store, gs, factory)
 
     async def refresh() -> Any:
-        await gate.passing()
-        return await source()
+        await paused.run()
+        return await factory()
 
     for _ in range(5):
         value = await gs.cache.get_or_set("key", refresh, ttl="5m", stale_for="1h")
-        assert value == {"made": 1}
+        assert value == {"call": 1}
     refreshing = [
         task for task in asyncio.all_tasks() if "CacheLoader._refresh_stale" in repr(task)
     ]
     assert len(refreshing) == 1
-    await gate.arrival()
-    gate.open()
-    await until(lambda: source.made == 2)
-    await store.settle()
-    assert gate.entered == 1
-    assert await gs.cache.get("key") == {"made": 2}
+    await paused.started()
+    paused.resume()
+    await wait_until(lambda: factory.calls == 2)
+    await store.wait_until_idle()
+    assert paused.calls == 1
+    assert await gs.cache.get("key") == {"call": 2}
 
 
 async def test_one_process_refreshes_for_all(store: Store, gs: Scope, other: Scope) -> None:
-    source, gate = Source(), Gate()
-    await kept_stale(store, gs, source)
-    assert await gs.cache.get_or_set("key", gate.passing, ttl="5m", stale_for="1h") == {"made": 1}
-    await gate.arrival()
-    assert await other.cache.get_or_set("key", source, ttl="5m", stale_for="1h") == {"made": 1}
-    await store.settle()
-    assert source.made == 1
-    gate.open()
-    await store.settle()
+    factory, paused = CountingFactory(), PausedCall()
+    await kept_stale(store, gs, factory)
+    assert await gs.cache.get_or_set("key", paused.run, ttl="5m", stale_for="1h") == {"call": 1}
+    await paused.started()
+    assert await other.cache.get_or_set("key", factory, ttl="5m", stale_for="1h") == {"call": 1}
+    await store.wait_until_idle()
+    assert factory.calls == 1
+    paused.resume()
+    await store.wait_until_idle()
 
 
 class RefreshedEntries(RecordCacheProvider):
@@ -539,7 +535,7 @@ async def test_a_value_refreshed_between_look_and_grant_is_not_refreshed_again()
         await clock.advance("6m")
         with record_events(gs) as events:
             value = await gs.cache.get_or_set("key", fail, ttl="5m", stale_for="1h")
-            await turns()
+            await ticks()
     assert value == "old"
     assert [type(event) for event in events] == [CacheHit], "a refresh would have failed"
 
@@ -547,26 +543,26 @@ async def test_a_value_refreshed_between_look_and_grant_is_not_refreshed_again()
 async def test_past_its_stale_time_a_value_is_computed_in_front_of_the_caller(
     store: Store, gs: Scope
 ) -> None:
-    source = Source()
-    await kept_stale(store, gs, source)
+    factory = CountingFactory()
+    await kept_stale(store, gs, factory)
     store.clock.step_wall("1h")
-    assert await gs.cache.get_or_set("key", source, ttl="5m", stale_for="1h") == {"made": 2}
+    assert await gs.cache.get_or_set("key", factory, ttl="5m", stale_for="1h") == {"call": 2}
 
 
 async def test_get_does_not_serve_stale_values(store: Store, gs: Scope) -> None:
-    await kept_stale(store, gs, Source())
+    await kept_stale(store, gs, CountingFactory())
     assert await gs.cache.get("key") is None
 
 
 async def test_a_failed_refresh_is_told_and_tried_again(store: Store, gs: Scope) -> None:
-    source = Source()
-    await kept_stale(store, gs, source)
+    factory = CountingFactory()
+    await kept_stale(store, gs, factory)
     with record_events(gs) as events:
         for _ in range(2):
             value = await gs.cache.get_or_set("key", fail, ttl="5m", stale_for="1h")
-            assert value == {"made": 1}
-            await until(lambda: isinstance(events[-1], CacheRefreshFailed))
-            await turns()  # the refresh is over only after it has told of its failure
+            assert value == {"call": 1}
+            await wait_until(lambda: isinstance(events[-1], CacheRefreshFailed))
+            await ticks()  # the refresh is over only after it has told of its failure
     failures = [event for event in events if isinstance(event, CacheRefreshFailed)]
     assert [event.error for event in failures] == ["ZeroDivisionError()"] * 2
 
@@ -574,35 +570,35 @@ async def test_a_failed_refresh_is_told_and_tried_again(store: Store, gs: Scope)
 async def test_closing_ends_a_refresh_and_a_later_one_is_not_kept_from_running(
     store: Store,
 ) -> None:
-    source, gate = Source(), Gate()
+    factory, paused = CountingFactory(), PausedCall()
     gs = store.scope()
     async with gs:
-        await kept_stale(store, gs, source)
-        await gs.cache.get_or_set("key", gate.passing, ttl="5m", stale_for="1h")
+        await kept_stale(store, gs, factory)
+        await gs.cache.get_or_set("key", paused.run, ttl="5m", stale_for="1h")
         # Closed before the refresh has made a single step.
-    assert gate.running == 0
+    assert paused.running == 0
     async with gs:
-        await gs.cache.get_or_set("key", source, ttl="5m", stale_for="1h")
-        await until(lambda: source.made == 2)
-        await store.settle()
+        await gs.cache.get_or_set("key", factory, ttl="5m", stale_for="1h")
+        await wait_until(lambda: factory.calls == 2)
+        await store.wait_until_idle()
 
 
 async def test_stale_needs_a_ttl(gs: Scope) -> None:
     with pytest.raises(ValueError, match="stale_for needs a ttl"):
-        await gs.cache.get_or_set("key", Source(), stale_for="1h")
+        await gs.cache.get_or_set("key", CountingFactory(), stale_for="1h")
 
 
 # --- events ----------------------------------------------------------------------------------
 
 
 async def test_lookups_tell_hit_miss_stale_and_refreshed(store: Store, gs: Scope) -> None:
-    source = Source()
+    factory = CountingFactory()
     with record_events(gs) as events:
         await gs.cache.get("key")
-        await kept_stale(store, gs, source)
-        await gs.cache.get_or_set("key", source, ttl="5m", stale_for="1h")
-        await until(lambda: source.made == 2)
-        await store.settle()
+        await kept_stale(store, gs, factory)
+        await gs.cache.get_or_set("key", factory, ttl="5m", stale_for="1h")
+        await wait_until(lambda: factory.calls == 2)
+        await store.wait_until_idle()
         await gs.cache.get("key")
     assert [event.key for event in events] == ["key"] * 6
     told = [(type(event), getattr(event, "stale", None)) for event in events]
@@ -633,37 +629,37 @@ async def test_the_duration_of_a_hit_or_miss_is_the_lookup(
     monkeypatch.setattr(cache, "get", slow)
     with record_events(gs) as events:
         await gs.cache.get("key")
-        await gs.cache.get_or_set("key", Source())
+        await gs.cache.get_or_set("key", CountingFactory())
     assert events[0].duration_ms == events[1].duration_ms == 1000
 
 
 async def test_the_duration_of_a_failed_refresh_is_how_long_it_tried(
     store: Store, gs: Scope
 ) -> None:
-    await kept_stale(store, gs, Source())
-    gate = Gate()
+    await kept_stale(store, gs, CountingFactory())
+    paused = PausedCall()
 
     async def failing() -> None:
-        await gate.passing()
+        await paused.run()
         await fail()
 
     with record_events(gs) as events:
         await gs.cache.get_or_set("key", failing, ttl="5m", stale_for="1h")
-        await gate.arrival()
-        await store.pass_time("2s")
-        gate.open()
-        await until(lambda: isinstance(events[-1], CacheRefreshFailed))
+        await paused.started()
+        await store.advance("2s")
+        paused.resume()
+        await wait_until(lambda: isinstance(events[-1], CacheRefreshFailed))
     assert events[-1].duration_ms == 2000
 
 
 async def test_the_duration_of_a_refreshed_value_is_its_computation(
     store: Store, gs: Scope
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
     with record_events(gs) as events:
-        caller = asyncio.create_task(gs.cache.get_or_set("key", gate.passing))
-        await gate.arrival()
-        await store.pass_time("2s")
-        gate.open()
+        caller = asyncio.create_task(gs.cache.get_or_set("key", paused.run))
+        await paused.started()
+        await store.advance("2s")
+        paused.resume()
         await caller
     assert [event.duration_ms for event in events if isinstance(event, CacheComputed)] == [2000]

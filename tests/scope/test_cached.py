@@ -21,7 +21,7 @@ from goscope import ConfigurationError, Scope, ScopeNotOpen
 from goscope.events import CacheComputed
 from goscope.testing import record_events
 
-from .support import Gate, Store, until
+from .support import PausedCall, Store, wait_until
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -73,18 +73,18 @@ async def test_a_result_is_computed_once_for_its_arguments(store: Store, gs: Sco
 
 @pytest.mark.asyncio
 async def test_one_computation_serves_all_who_came_meanwhile(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     @gs.cached("5m", key="value")
     async def value() -> int:
-        await gate.passing()
+        await paused.run()
         return 7
 
     callers = [asyncio.create_task(value()) for _ in range(10)]
-    await gate.arrival()
-    gate.open()
+    await paused.started()
+    paused.resume()
     assert await asyncio.gather(*callers) == [7] * 10
-    assert gate.entered == 1
+    assert paused.calls == 1
 
 
 @pytest.mark.asyncio
@@ -244,8 +244,8 @@ async def test_a_stale_result_is_served_while_it_is_refreshed(store: Store, gs: 
     assert await value() == 1
     store.clock.step_wall("6m")
     assert await value() == 1
-    await until(lambda: len(calls) == 2)
-    await store.settle()
+    await wait_until(lambda: len(calls) == 2)
+    await store.wait_until_idle()
     assert await value() == 2
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from goscope import CircuitBreakerState, Scope
 
-from .support import turns, watchers
+from .support import lease_watchers, leases_of, ticks
 
 pytestmark = pytest.mark.asyncio
 
 
 async def body() -> int:
-    await turns(2)
+    await ticks(2)
     return 7
 
 
@@ -36,7 +36,7 @@ FEATURES: dict[str, Callable[[Scope], Awaitable[int]]] = {
 
 
 async def steps(count: int) -> None:
-    await turns(count)
+    await ticks(count)
 
 
 async def milliseconds(count: int) -> None:
@@ -61,9 +61,7 @@ async def test_whenever_it_comes(
     cancelled.cancel()
     await asyncio.wait([cancelled])
     assert cancelled.cancelled() or cancelled.result() == 7
-    assert watchers() == []
-    leases = gs.persistence.lease
-    assert leases is not None
-    assert await leases.holder(f"{feature}:key") is None
+    assert lease_watchers() == []
+    assert await leases_of(gs).holder(f"{feature}:key") is None
     for scope in (gs, other):
         assert await call(scope) == 7

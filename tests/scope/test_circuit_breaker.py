@@ -39,7 +39,7 @@ from goscope.providers import CircuitState, Milliseconds
 from goscope.testing import FakeClock, record_events
 from goscope_sqlite import SQLiteAdapter
 
-from .support import Gate, Store, turns, watchers
+from .support import PausedCall, Store, lease_watchers, leases_of, ticks
 
 pytestmark = pytest.mark.asyncio
 
@@ -93,13 +93,13 @@ async def test_closed_it_passes_results_and_errors_through(breaker: CircuitBreak
 
 
 async def test_closed_calls_run_in_parallel(breaker: CircuitBreaker) -> None:
-    gate = Gate()
+    paused = PausedCall()
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
-            group.create_task(breaker.call(gate.passing))
-        await gate.arrival(5)
-        gate.open()
-    assert gate.most_running == 5
+            group.create_task(breaker.call(paused.run))
+        await paused.started(5)
+        paused.resume()
+    assert paused.max_running == 5
 
 
 async def test_a_success_in_between_starts_the_count_anew(breaker: CircuitBreaker) -> None:
@@ -167,7 +167,7 @@ async def test_at_the_threshold_it_opens_and_spares_the_service(
     store: Store, breaker: CircuitBreaker
 ) -> None:
     await fail_times(breaker, 3)
-    await store.pass_time("10s")
+    await store.advance("10s")
     with pytest.raises(CircuitOpen, match="'api' is open: retry after 20 s") as caught:
         await breaker.call(spared)
     assert caught.value.key == "api"
@@ -175,12 +175,12 @@ async def test_at_the_threshold_it_opens_and_spares_the_service(
 
 
 async def test_a_success_that_began_before_does_not_close_it(breaker: CircuitBreaker) -> None:
-    gate = Gate()
+    paused = PausedCall()
     await fail_times(breaker, 1)
-    slow = asyncio.create_task(breaker.call(gate.passing))
-    await gate.arrival()
+    slow = asyncio.create_task(breaker.call(paused.run))
+    await paused.started()
     await fail_times(breaker, 2)
-    gate.open()
+    paused.resume()
     await slow
     assert await state(breaker) == ("open", 3)
 
@@ -203,7 +203,7 @@ async def test_a_wall_clock_set_back_does_not_keep_it_open_until_it_has_caught_u
 async def opened(store: Store, breaker: CircuitBreaker) -> None:
     """Open the circuit and let its reset timeout pass."""
     await fail_times(breaker, breaker.settings.failure_threshold)
-    await store.pass_time("30s")
+    await store.advance("30s")
 
 
 async def test_a_successful_probe_closes_it(store: Store, breaker: CircuitBreaker) -> None:
@@ -218,10 +218,10 @@ async def test_a_failed_probe_opens_it_for_another_reset_timeout(
     await opened(store, breaker)
     await fail_times(breaker, 1)
     assert await state(breaker) == ("open", 4)
-    await store.pass_time("29s")
+    await store.advance("29s")
     with pytest.raises(CircuitOpen):
         await breaker.call(work)
-    await store.pass_time("1s")
+    await store.advance("1s")
     assert await breaker.call(work) == 7
 
 
@@ -229,28 +229,28 @@ async def test_one_probe_at_a_time_in_all_processes(
     store: Store, breaker: CircuitBreaker, elsewhere: CircuitBreaker
 ) -> None:
     await opened(store, breaker)
-    gate = Gate()
-    probe = asyncio.create_task(breaker.call(gate.passing))
-    await gate.arrival()
-    await store.pass_time("15s")  # more than a lease: it is renewed
+    paused = PausedCall()
+    probe = asyncio.create_task(breaker.call(paused.run))
+    await paused.started()
+    await store.advance("15s")  # more than a lease: it is renewed
     for one in (breaker, elsewhere):
         with pytest.raises(CircuitOpen) as caught:
             await one.call(spared)
         assert caught.value.retry_after == 1.0, "a probe may end at any moment"
-    gate.open()
+    paused.resume()
     await probe
     assert await elsewhere.call(work) == 7
 
 
 async def test_of_many_who_come_at_once_one_probes(store: Store, breaker: CircuitBreaker) -> None:
     await opened(store, breaker)
-    gate = Gate()
-    callers = [asyncio.create_task(breaker.call(gate.passing)) for _ in range(10)]
-    await gate.arrival()
-    await store.settle()
-    gate.open()
+    paused = PausedCall()
+    callers = [asyncio.create_task(breaker.call(paused.run)) for _ in range(10)]
+    await paused.started()
+    await store.wait_until_idle()
+    paused.resume()
     results = await asyncio.gather(*callers, return_exceptions=True)
-    assert gate.entered == 1
+    assert paused.calls == 1
     assert sum(isinstance(result, CircuitOpen) for result in results) == 9
 
 
@@ -258,9 +258,9 @@ async def test_a_cancelled_probe_decides_nothing_and_frees_its_slot(
     store: Store, breaker: CircuitBreaker, elsewhere: CircuitBreaker
 ) -> None:
     await opened(store, breaker)
-    gate = Gate()
-    probe = asyncio.create_task(breaker.call(gate.passing))
-    await gate.arrival()
+    paused = PausedCall()
+    probe = asyncio.create_task(breaker.call(paused.run))
+    await paused.started()
     probe.cancel()
     await asyncio.wait([probe])
     assert probe.cancelled()
@@ -273,12 +273,10 @@ async def test_the_slot_of_a_prober_that_hangs_is_free_when_its_lease_ends(
     store: Store, gs: Scope, breaker: CircuitBreaker
 ) -> None:
     await opened(store, breaker)
-    leases = gs.persistence.lease
-    assert leases is not None
-    assert await leases.acquire("circuit:api", "10s") is not None
+    assert await leases_of(gs).acquire("circuit:api", "10s") is not None
     with pytest.raises(CircuitOpen):
         await breaker.call(work)
-    await store.pass_time("11s")
+    await store.advance("11s")
     assert await breaker.call(work) == 7
 
 
@@ -288,26 +286,24 @@ async def test_a_probe_that_lost_its_lease_decides_nothing(
 ) -> None:
     """Its outcome is fenced: the circuit belongs to the next prober."""
     await opened(store, breaker)
-    gate, second = Gate(), Gate()
+    paused, second = PausedCall(), PausedCall()
 
     async def slow() -> None:
-        await gate.passing()
+        await paused.run()
         if fails:
             raise Down
 
     late = asyncio.create_task(breaker.call(slow))
-    await gate.arrival()
-    leases = gs.persistence.lease
-    assert leases is not None
-    await leases.force_release("circuit:api")
-    probe = asyncio.create_task(elsewhere.call(second.passing))
-    await second.arrival()
-    gate.open()
+    await paused.started()
+    await leases_of(gs).force_release("circuit:api")
+    probe = asyncio.create_task(elsewhere.call(second.run))
+    await second.started()
+    paused.resume()
     # Its result, or its error, is as good as any.
     (outcome,) = await asyncio.gather(late, return_exceptions=True)
     assert isinstance(outcome, Down) is fails
     assert await state(breaker) == ("half-open", 3)
-    second.open()
+    second.resume()
     await probe
     assert await state(breaker) == ("closed", 0)
 
@@ -316,17 +312,15 @@ async def test_a_probe_is_ended_when_its_lease_is_lost(
     store: Store, gs: Scope, breaker: CircuitBreaker
 ) -> None:
     await opened(store, breaker)
-    gate = Gate()
-    probe = asyncio.create_task(breaker.call(gate.passing))
-    await gate.arrival()
-    leases = gs.persistence.lease
-    assert leases is not None
-    await leases.force_release("circuit:api")
-    await store.pass_time("4s")
-    gate.open()  # too late
+    paused = PausedCall()
+    probe = asyncio.create_task(breaker.call(paused.run))
+    await paused.started()
+    await leases_of(gs).force_release("circuit:api")
+    await store.advance("4s")
+    paused.resume()  # too late
     with pytest.raises(LeaseLost):
         await probe
-    assert gate.running == 0
+    assert paused.running == 0
 
 
 async def test_it_takes_as_many_successful_probes_as_it_is_told(store: Store, gs: Scope) -> None:
@@ -346,13 +340,12 @@ async def test_a_success_below_the_threshold_counts_only_under_its_lease(
     """A late one would take the circuit back to where its probe began."""
     breaker = gs.circuit_breaker("api", failure_threshold=1, success_threshold=2)
     await opened(store, breaker)
-    gate = Gate()
-    late = asyncio.create_task(breaker.call(gate.passing))
-    await gate.arrival()
-    assert gs.persistence.lease is not None
-    await gs.persistence.lease.force_release("circuit:api")
+    paused = PausedCall()
+    late = asyncio.create_task(breaker.call(paused.run))
+    await paused.started()
+    await leases_of(gs).force_release("circuit:api")
     await fail_times(other.circuit_breaker("api", failure_threshold=1, success_threshold=2), 1)
-    gate.open()
+    paused.resume()
     await late
     assert await state(breaker) == ("open", 2)
 
@@ -362,7 +355,7 @@ async def test_a_failed_probe_starts_the_successes_anew(store: Store, gs: Scope)
     await opened(store, breaker)
     await breaker.call(work)
     await fail_times(breaker, 1)
-    await store.pass_time("30s")
+    await store.advance("30s")
     await breaker.call(work)
     assert (await breaker.state()).state == "half-open"
     await breaker.call(work)
@@ -398,7 +391,7 @@ async def changing() -> AsyncIterator[tuple[CircuitBreaker, ChangingStates]]:
     async with Scope(persistence=adapter) as gs:
         await states.set_state("api", CircuitBreakerState(state="open", last_failure_time=1))
         yield gs.circuit_breaker("api"), states
-        assert watchers() == []
+        assert lease_watchers() == []
         assert await adapter.lease.holder("circuit:api") is None
 
 
@@ -407,13 +400,13 @@ async def test_a_circuit_closed_between_look_and_grant_needs_no_probe(
 ) -> None:
     breaker, states = changing
     states.changed = CircuitBreakerState(state="closed")
-    gate = Gate()
+    paused = PausedCall()
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
-            group.create_task(breaker.call(gate.passing))
-        await gate.arrival(3)
-        gate.open()
-    assert gate.most_running == 3
+            group.create_task(breaker.call(paused.run))
+        await paused.started(3)
+        paused.resume()
+    assert paused.max_running == 3
 
 
 async def test_a_circuit_opened_again_between_look_and_grant_is_open(
@@ -457,13 +450,13 @@ async def test_held_open_it_refuses_every_call_however_long(
     if was != "closed":
         await fail_times(breaker, 3)
     if was == "half-open":
-        await store.pass_time("30s")
+        await store.advance("30s")
         with pytest.raises(LockTimeout):
             await breaker.call(undecided)
     assert (await breaker.state()).state == was
     await breaker.force_open()
     for _ in range(3):
-        await store.pass_time("1m")
+        await store.advance("1m")
         await assert_held_open(breaker)
         await assert_held_open(elsewhere)
 
@@ -477,21 +470,21 @@ async def undecided() -> None:
 async def test_held_open_it_stays_so_whatever_calls_under_way_come_to(
     store: Store, breaker: CircuitBreaker, fails: bool
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def late() -> None:
-        await gate.passing()
+        await paused.run()
         if fails:
             raise Down
 
     await fail_times(breaker, 1)
     call = asyncio.create_task(breaker.call(late))
-    await gate.arrival()
+    await paused.started()
     await breaker.force_open()
-    gate.open()
+    paused.resume()
     await asyncio.gather(call, return_exceptions=True)
     assert await state(breaker) == ("open", int(fails))
-    await store.pass_time("1m")
+    await store.advance("1m")
     await assert_held_open(breaker)
 
 
@@ -608,7 +601,7 @@ async def stepped(steps: Steps) -> AsyncGenerator[CircuitBreaker]:
         ended = CircuitBreakerState(state="open", failure_count=3, last_failure_time=1)
         await states.set_state("api", ended)
         yield gs.circuit_breaker("api", failure_threshold=3)
-        assert watchers() == []
+        assert lease_watchers() == []
         assert await leases.holder("circuit:api") is None
 
 
@@ -630,27 +623,27 @@ async def test_by_hand_outlives_probes_that_end_and_begin_meanwhile(
 ) -> None:
     steps = Steps(at)
     async with stepped(steps) as breaker:
-        gates = [Gate(), Gate()]
+        gates = [PausedCall(), PausedCall()]
 
-        async def probing(gate: Gate) -> None:
-            await gate.passing()
+        async def probing(paused: PausedCall) -> None:
+            await paused.run()
             if fails:
                 raise Down
 
         probe = asyncio.create_task(breaker.call(lambda: probing(gates[0])))
-        await gates[0].arrival()
+        await gates[0].started()
         later: list[asyncio.Task[None]] = []
 
         async def one_ends_and_another_begins() -> None:
-            gates[0].open()
+            gates[0].resume()
             await asyncio.wait([probe])
             later.append(asyncio.create_task(breaker.call(lambda: probing(gates[1]))))
-            await turns()
+            await ticks()
 
         steps.act = one_ends_and_another_begins
         await DECISIONS[decision](breaker)
         left = await breaker.state()
-        gates[1].open()
+        gates[1].resume()
         await asyncio.gather(*later, return_exceptions=True)
         assert steps.taken
         if decision == "force_open":
@@ -670,16 +663,16 @@ async def test_of_two_who_decide_at_once_both_are_heard(first: str, second: str,
     """Whoever writes last has decided; a seized lease only makes the other one begin again."""
     steps = Steps(at)
     async with stepped(steps) as breaker:
-        gate = Gate()
-        probe = asyncio.create_task(breaker.call(gate.passing))  # so that every step is taken
-        await gate.arrival()
+        paused = PausedCall()
+        probe = asyncio.create_task(breaker.call(paused.run))  # so that every step is taken
+        await paused.started()
         steps.act = lambda: DECISIONS[second](breaker)
         await DECISIONS[first](breaker)
         assert steps.taken
         last = second if at == "after write" else first
         expected = ("open", 0) if last == "force_open" else ("closed", 0)
         assert await state(breaker) == expected
-        gate.open()
+        paused.resume()
         await probe
 
 
@@ -687,17 +680,17 @@ async def test_one_by_hand_that_slept_through_its_lease_decides_nonetheless() ->
     """A probe has the lease by then; were its outcome not refused, it would close the circuit."""
     steps = Steps("before write")
     async with stepped(steps) as breaker:
-        gate = Gate()
+        paused = PausedCall()
         probes: list[asyncio.Task[None]] = []
 
         async def sleep() -> None:
             await steps.clock.advance("11s")
-            probes.append(asyncio.create_task(breaker.call(gate.passing)))
-            await gate.arrival()
+            probes.append(asyncio.create_task(breaker.call(paused.run)))
+            await paused.started()
 
         steps.act = sleep
         await breaker.force_open()
-        gate.open()
+        paused.resume()
         await probes[0]
         assert await breaker.state() == CircuitBreakerState(state="open")
 
@@ -707,15 +700,14 @@ async def test_cancelled_by_hand_means_done_or_not(
     breaker: CircuitBreaker, gs: Scope, decision: str
 ) -> None:
     """Wherever it is cancelled, nothing is half done and no lease is left behind."""
-    leases = gs.persistence.lease
-    assert leases is not None
+    leases = leases_of(gs)
     for count in range(30):
         await breaker.reset()
         if decision != "force_open":
             await fail_times(breaker, 3)
         before = await state(breaker)
         task = asyncio.ensure_future(DECISIONS[decision](breaker))
-        await turns(count)
+        await ticks(count)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         done = ("open", 0) if decision == "force_open" else ("closed", 0)
@@ -736,12 +728,12 @@ async def test_a_probe_that_goes_on_for_long_after_its_slot_was_seized_is_ended(
     store: Store, breaker: CircuitBreaker, elsewhere: CircuitBreaker
 ) -> None:
     await opened(store, breaker)
-    gate = Gate()
-    probe = asyncio.create_task(breaker.call(gate.passing))
-    await gate.arrival()
+    paused = PausedCall()
+    probe = asyncio.create_task(breaker.call(paused.run))
+    await paused.started()
     await elsewhere.force_close()
-    await store.pass_time("4s")
-    gate.open()  # too late
+    await store.advance("4s")
+    paused.resume()  # too late
     with pytest.raises(LeaseLost):
         await probe
     assert await state(breaker) == ("closed", 0)
@@ -800,10 +792,10 @@ async def test_an_open_circuit_inside_does_not_open_the_one_around_it(
 
 
 async def test_a_cancellation_counts_as_nothing(breaker: CircuitBreaker) -> None:
-    gate = Gate()
+    paused = PausedCall()
     await fail_times(breaker, 1)
-    call = asyncio.create_task(breaker.call(gate.passing))
-    await gate.arrival()
+    call = asyncio.create_task(breaker.call(paused.run))
+    await paused.started()
     call.cancel()
     await asyncio.wait([call])
     assert await state(breaker) == ("closed", 1)
@@ -812,15 +804,15 @@ async def test_a_cancellation_counts_as_nothing(breaker: CircuitBreaker) -> None
 async def test_a_call_marked_as_failed_counts_as_nothing_when_it_is_cancelled(
     breaker: CircuitBreaker,
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def marked() -> None:
         async with breaker as call:
             call.fail()
-            await gate.passing()
+            await paused.run()
 
     task = asyncio.create_task(marked())
-    await gate.arrival()
+    await paused.started()
     task.cancel()
     await asyncio.wait([task])
     assert await state(breaker) == ("closed", 0)
@@ -885,19 +877,19 @@ async def test_as_a_block_that_can_mark_a_failure(breaker: CircuitBreaker) -> No
 
 
 async def test_a_block_in_many_tasks_at_once(breaker: CircuitBreaker) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def one(fails: bool) -> None:
         async with breaker as call:
-            await gate.passing()
+            await paused.run()
             if fails:
                 call.fail()
 
     async with asyncio.TaskGroup() as group:
         for fails in (True, False, True):
             group.create_task(one(fails))
-        await gate.arrival(3)
-        gate.open()
+        await paused.started(3)
+        paused.resume()
     assert (await breaker.state()).state == "closed"
 
 
@@ -954,9 +946,9 @@ async def test_each_change_is_told_once(store: Store, gs: Scope, breaker: Circui
         await fail_times(breaker, 3)
         with pytest.raises(CircuitOpen):
             await breaker.call(work)
-        await store.pass_time("30s")
+        await store.advance("30s")
         await fail_times(breaker, 1)
-        await store.pass_time("30s")
+        await store.advance("30s")
         await breaker.call(work)
     told: list[type[Event]] = [type(event) for event in events]
     assert told == [
@@ -988,22 +980,22 @@ async def test_late_failures_that_reopen_a_half_open_circuit_are_told_once(
     store: Store, gs: Scope, breaker: CircuitBreaker
 ) -> None:
     """Of calls that began before it opened; the probe's failure then opens nothing."""
-    late, probing = Gate(), Gate()
+    late, probing = PausedCall(), PausedCall()
 
-    async def fail_behind(gate: Gate) -> None:
-        await gate.passing()
+    async def fail_behind(paused: PausedCall) -> None:
+        await paused.run()
         raise Down
 
     calls = [asyncio.create_task(breaker.call(lambda: fail_behind(late))) for _ in range(3)]
-    await late.arrival(3)
+    await late.started(3)
     await opened(store, breaker)
     probe = asyncio.create_task(breaker.call(lambda: fail_behind(probing)))
-    await probing.arrival()
+    await probing.started()
     with record_events(gs) as events:
-        late.open()
+        late.resume()
         await asyncio.gather(*calls, return_exceptions=True)
         assert await state(breaker) == ("open", 6)
-        probing.open()
+        probing.resume()
         await asyncio.gather(probe, return_exceptions=True)
         assert await state(breaker) == ("open", 7)
     assert events == [CircuitOpened(key="api", failure_count=4)]
@@ -1014,29 +1006,29 @@ class SlowlyReadStates(RecordCircuitBreakerStateProvider):
 
     async def _get(self, key: str) -> CircuitBreakerState | None:
         found = await super()._get(key)
-        await turns()
+        await ticks()
         return found
 
 
 async def test_one_of_several_failures_at_once_has_reopened_it() -> None:
-    clock, late = FakeClock(), Gate()
+    clock, late = FakeClock(), PausedCall()
     adapter = MemoryAdapter(clock=clock)
     adapter.circuit_breaker = SlowlyReadStates(adapter.context, adapter)
 
     async def fail_late() -> None:
-        await late.passing()
+        await late.run()
         raise Down
 
     async with Scope(persistence=adapter) as gs:
         breaker = gs.circuit_breaker("api", failure_threshold=3)
         calls = [asyncio.create_task(breaker.call(fail_late)) for _ in range(3)]
-        await late.arrival(3)
+        await late.started(3)
         await fail_times(breaker, 3)
         await clock.advance("30s")
         with pytest.raises(LockTimeout):
             await breaker.call(undecided)
         with record_events(gs) as events:
-            late.open()
+            late.resume()
             await asyncio.gather(*calls, return_exceptions=True)
     assert events == [CircuitOpened(key="api", failure_count=4)]
 
@@ -1044,4 +1036,4 @@ async def test_one_of_several_failures_at_once_has_reopened_it() -> None:
 async def test_nothing_is_left_running(store: Store, breaker: CircuitBreaker) -> None:
     await opened(store, breaker)
     await breaker.call(work)
-    assert watchers() == []
+    assert lease_watchers() == []

@@ -36,7 +36,7 @@ from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock, record_events
 from goscope_sqlite import SQLiteAdapter
 
-from .support import Gate, watchers
+from .support import PausedCall, lease_watchers
 
 pytestmark = pytest.mark.asyncio
 
@@ -144,7 +144,7 @@ async def gs(weather: Weather, clock: FakeClock) -> AsyncIterator[Scope]:
     adapter.circuit_breaker = FailingStates(adapter, weather)
     async with Scope(persistence=adapter) as scope:
         yield scope
-        assert watchers() == []
+        assert lease_watchers() == []
 
 
 @pytest.fixture
@@ -232,16 +232,16 @@ async def test_locally_one_probe_runs_at_a_time(
     gs: Scope, breaker: CircuitBreaker, weather: Weather, clock: FakeClock
 ) -> None:
     """Among all that the scope hands out for the key, and for longer than a lease."""
-    gate = Gate()
+    paused = PausedCall()
     with weather.away():
         await fail_times(breaker, 3)
         await clock.advance("30s")
         again = gs.circuit_breaker("api", failure_threshold=3, on_store_error="local")
-        calls = [asyncio.create_task(it.call(gate.passing)) for it in [breaker, again] * 5]
-        await gate.arrival()
+        calls = [asyncio.create_task(it.call(paused.run)) for it in [breaker, again] * 5]
+        await paused.started()
         await clock.advance("20s")
-        assert gate.entered == 1
-        gate.open()
+        assert paused.calls == 1
+        paused.resume()
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert sum(isinstance(result, CircuitOpen) for result in results) == 9
 
@@ -252,16 +252,16 @@ async def test_locally_it_takes_as_many_successful_probes(
     breaker = gs.circuit_breaker(
         "api", failure_threshold=1, success_threshold=2, on_store_error="local"
     )
-    gate = Gate()
+    paused = PausedCall()
     with weather.away():
         await fail_times(breaker, 1)
         await clock.advance("30s")
         await breaker.call(work)
-        probe = asyncio.create_task(breaker.call(gate.passing))
-        await gate.arrival()
+        probe = asyncio.create_task(breaker.call(paused.run))
+        await paused.started()
         with pytest.raises(CircuitOpen):
             await breaker.call(work)
-        gate.open()
+        paused.resume()
         await probe
         assert await breaker.call(work) == 7
 
@@ -296,16 +296,16 @@ async def test_as_soon_as_the_store_answers_the_shared_state_decides(
 async def test_a_failure_counts_in_the_store_when_it_answers_again_by_then(
     gs: Scope, breaker: CircuitBreaker, weather: Weather
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def fail_late() -> None:
-        await gate.passing()
+        await paused.run()
         raise Down
 
     with weather.away():
         call = asyncio.create_task(breaker.call(fail_late))
-        await gate.arrival()
-    gate.open()
+        await paused.started()
+    paused.resume()
     await asyncio.gather(call, return_exceptions=True)
     assert await shared(gs) == ("closed", 1)
 
@@ -484,18 +484,18 @@ async def test_a_probe_whose_outcome_the_store_does_not_take_is_one_of_the_calls
     breaker = gs.circuit_breaker("api", failure_threshold=1, on_store_error="local")
     await fail_times(breaker, 1)
     await clock.advance("30s")
-    gate = Gate()
+    paused = PausedCall()
 
     async def probing() -> int:
-        await gate.passing()
+        await paused.run()
         if fails:
             raise Down
         return 7
 
     probe = asyncio.create_task(breaker.call(probing))
-    await gate.arrival()
+    await paused.started()
     with weather.away():
-        gate.open()
+        paused.resume()
         (outcome,) = await asyncio.gather(probe, return_exceptions=True)
         assert isinstance(outcome, Down) if fails else outcome == 7
         if fails:
@@ -520,9 +520,9 @@ async def test_a_lease_that_cannot_be_released(
     breaker = gs.circuit_breaker("api", failure_threshold=1, on_store_error=choice)
     await fail_times(breaker, 1)
     await clock.advance("30s")
-    gate = Gate()
-    probe = asyncio.create_task(breaker.call(lambda: gate.passing(7)))
-    await gate.arrival()
+    paused = PausedCall()
+    probe = asyncio.create_task(breaker.call(lambda: paused.run(7)))
+    await paused.started()
 
     async def refuse_the_next_write() -> None:
         weather.writes = False
@@ -530,7 +530,7 @@ async def test_a_lease_that_cannot_be_released(
     states = gs.persistence.circuit_breaker
     assert isinstance(states, FailingStates)
     states.meanwhile = refuse_the_next_write
-    gate.open()
+    paused.resume()
     outcome: Any = (await asyncio.gather(probe, return_exceptions=True))[0]
     assert isinstance(outcome, BackendBusy) if choice == "raise" else outcome == 7
     assert await shared(gs) == ("closed", 0)
@@ -540,20 +540,20 @@ async def test_a_probe_of_the_store_is_one_though_the_store_refuses_another_call
     gs: Scope, breaker: CircuitBreaker, weather: Weather, clock: FakeClock
 ) -> None:
     """That call began before the circuit opened, and opens it here."""
-    gate = Gate()
+    paused = PausedCall()
 
     async def fail_late() -> None:
-        await gate.passing()
+        await paused.run()
         raise Down
 
     late = [asyncio.create_task(breaker.call(fail_late)) for _ in range(3)]
-    await gate.arrival(3)
+    await paused.started(3)
     await fail_times(breaker, 3)
     await clock.advance("30s")
 
     async def refuse_the_others() -> None:
         with weather.locked():
-            gate.open()
+            paused.resume()
             await asyncio.gather(*late, return_exceptions=True)
 
     states = gs.persistence.circuit_breaker

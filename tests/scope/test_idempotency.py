@@ -24,7 +24,7 @@ from goscope.events import IdempotentExecuted, IdempotentReplayed
 from goscope.memory import MemoryAdapter
 from goscope.testing import record_events
 
-from .support import Gate, Store, turns, until, watchers
+from .support import PausedCall, Store, lease_watchers, leases_of, ticks, wait_until
 
 pytestmark = pytest.mark.asyncio
 
@@ -34,15 +34,15 @@ class Receipt:
     number: int
 
 
-class Till:
-    """What must happen once; every receipt has a number of its own."""
+class PaymentService:
+    """A service that must be called once; it numbers its receipts."""
 
     def __init__(self) -> None:
-        self.charged = 0
+        self.charges = 0
 
     async def charge(self) -> Any:
-        self.charged += 1
-        return Receipt(self.charged)
+        self.charges += 1
+        return Receipt(self.charges)
 
 
 async def fail() -> Any:
@@ -53,17 +53,17 @@ async def fail() -> Any:
 
 
 async def test_it_runs_once_and_is_replayed(gs: Scope, other: Scope) -> None:
-    till = Till()
+    payments = PaymentService()
     for scope in (gs, gs, other):
-        receipt = await scope.idempotency.run("charge:7", till.charge, type=Receipt)
+        receipt = await scope.idempotency.run("charge:7", payments.charge, type=Receipt)
         assert receipt == Receipt(1)
-    assert till.charged == 1
+    assert payments.charges == 1
 
 
 async def test_another_key_is_another_call(gs: Scope) -> None:
-    till = Till()
-    await gs.idempotency.run("charge:7", till.charge)
-    assert await gs.idempotency.run("charge:8", till.charge) == {"number": 2}
+    payments = PaymentService()
+    await gs.idempotency.run("charge:7", payments.charge)
+    assert await gs.idempotency.run("charge:8", payments.charge) == {"number": 2}
 
 
 async def test_a_result_of_none_is_a_result(gs: Scope) -> None:
@@ -79,24 +79,24 @@ async def test_a_result_of_none_is_a_result(gs: Scope) -> None:
 
 
 async def test_it_is_forgotten_after_its_ttl(store: Store, gs: Scope) -> None:
-    till = Till()
-    await gs.idempotency.run("key", till.charge)
-    await gs.idempotency.run("kept", till.charge, ttl=None)
+    payments = PaymentService()
+    await gs.idempotency.run("key", payments.charge)
+    await gs.idempotency.run("kept", payments.charge, ttl=None)
     store.clock.step_wall("23h")
-    await gs.idempotency.run("key", till.charge)
-    assert till.charged == 2
+    await gs.idempotency.run("key", payments.charge)
+    assert payments.charges == 2
     store.clock.step_wall("2h")
-    await gs.idempotency.run("key", till.charge)
-    assert till.charged == 3
+    await gs.idempotency.run("key", payments.charge)
+    assert payments.charges == 3
     store.clock.step_wall("365d")
-    await gs.idempotency.run("kept", till.charge)
-    assert till.charged == 3
+    await gs.idempotency.run("kept", payments.charge)
+    assert payments.charges == 3
 
 
 async def test_errors_are_not_remembered(gs: Scope) -> None:
     with pytest.raises(ZeroDivisionError):
         await gs.idempotency.run("key", fail)
-    assert await gs.idempotency.run("key", Till().charge) == {"number": 1}
+    assert await gs.idempotency.run("key", PaymentService().charge) == {"number": 1}
 
 
 async def test_a_result_json_cannot_carry_is_an_error_and_is_not_remembered(gs: Scope) -> None:
@@ -119,9 +119,9 @@ async def test_who_ran_and_who_replays_get_equal_values_of_their_own(gs: Scope) 
 
 
 async def test_once_detailed_tells_a_replay(gs: Scope) -> None:
-    till = Till()
-    first = await gs.idempotency.run_detailed("key", till.charge, type=Receipt)
-    second = await gs.idempotency.run_detailed("key", till.charge, type=Receipt)
+    payments = PaymentService()
+    first = await gs.idempotency.run_detailed("key", payments.charge, type=Receipt)
+    second = await gs.idempotency.run_detailed("key", payments.charge, type=Receipt)
     assert (first.value, first.replayed) == (Receipt(1), False)
     assert (second.value, second.replayed) == (Receipt(1), True)
 
@@ -129,21 +129,21 @@ async def test_once_detailed_tells_a_replay(gs: Scope) -> None:
 async def test_a_stored_result_that_does_not_fit_the_type_is_an_error_and_is_kept(
     gs: Scope,
 ) -> None:
-    await gs.idempotency.run("key", Till().charge)
+    await gs.idempotency.run("key", PaymentService().charge)
     with pytest.raises(CorruptValue, match="key"):
-        await gs.idempotency.run("key", Till().charge, type=list[int])
+        await gs.idempotency.run("key", PaymentService().charge, type=list[int])
     assert await gs.idempotency.run("key", fail, type=Receipt) == Receipt(1)
 
 
 async def test_results_can_be_looked_at_and_forgotten(gs: Scope) -> None:
     assert await gs.idempotency.get("key") is None
-    await gs.idempotency.run("key", Till().charge)
+    await gs.idempotency.run("key", PaymentService().charge)
     record = await gs.idempotency.get("key")
     assert record is not None
     assert record.value == {"number": 1}
     assert await gs.idempotency.delete("key") is True
     assert await gs.idempotency.delete("key") is False
-    await gs.idempotency.run("key", Till().charge)
+    await gs.idempotency.run("key", PaymentService().charge)
 
 
 # --- in flight -------------------------------------------------------------------------------
@@ -152,33 +152,33 @@ async def test_results_can_be_looked_at_and_forgotten(gs: Scope) -> None:
 async def test_duplicates_in_flight_wait_and_get_the_result(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     def call(scope: Scope) -> asyncio.Task[Any]:
-        return asyncio.create_task(scope.idempotency.run_detailed("key", lambda: gate.passing(7)))
+        return asyncio.create_task(scope.idempotency.run_detailed("key", lambda: paused.run(7)))
 
     calls = [call(gs)]
-    await gate.arrival()
+    await paused.started()
     calls += [call(scope) for scope in (gs, gs, other, other)]
-    await store.settle()
-    await store.pass_time("15s")  # more than a lease: it is renewed
-    gate.open()
-    await store.pass_time("1s")
+    await store.wait_until_idle()
+    await store.advance("15s")  # more than a lease: it is renewed
+    paused.resume()
+    await store.advance("1s")
     results = await asyncio.gather(*calls)
-    assert [once.value for once in results] == [7] * 5
-    assert [once.replayed for once in results] == [False, True, True, True, True]
-    assert gate.entered == 1
+    assert [result.value for result in results] == [7] * 5
+    assert [result.replayed for result in results] == [False, True, True, True, True]
+    assert paused.calls == 1
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_wait_0_does_not_wait(gs: Scope, other: Scope, elsewhere: bool) -> None:
-    gate = Gate()
-    first = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-    await gate.arrival()
+    paused = PausedCall()
+    first = asyncio.create_task(gs.idempotency.run("key", paused.run))
+    await paused.started()
     scope = other if elsewhere else gs
     with pytest.raises(OperationInProgress, match="'key' is still in progress"):
-        await scope.idempotency.run("key", gate.passing, wait=0)
-    gate.open()
+        await scope.idempotency.run("key", paused.run, wait=0)
+    paused.resume()
     await first
 
 
@@ -186,45 +186,45 @@ async def test_wait_0_does_not_wait(gs: Scope, other: Scope, elsewhere: bool) ->
 async def test_a_wait_that_is_over_is_told(
     store: Store, gs: Scope, other: Scope, elsewhere: bool
 ) -> None:
-    gate = Gate()
-    first = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-    await gate.arrival()
+    paused = PausedCall()
+    first = asyncio.create_task(gs.idempotency.run("key", paused.run))
+    await paused.started()
     scope = other if elsewhere else gs
-    second = asyncio.create_task(scope.idempotency.run("key", gate.passing, wait="3s"))
-    await store.settle()
-    await store.pass_time("2500ms")
+    second = asyncio.create_task(scope.idempotency.run("key", paused.run, wait="3s"))
+    await store.wait_until_idle()
+    await store.advance("2500ms")
     assert not second.done()
-    await store.pass_time("1s")
+    await store.advance("1s")
     with pytest.raises(OperationInProgress):
         await asyncio.wait_for(second, 10)
-    gate.open()
+    paused.resume()
     await first
 
 
 async def test_wait_0_runs_what_nobody_runs_and_replays_what_is_stored(gs: Scope) -> None:
-    till = Till()
+    payments = PaymentService()
     for _ in range(2):
-        assert await gs.idempotency.run("key", till.charge, wait=0, type=Receipt) == Receipt(1)
+        assert await gs.idempotency.run("key", payments.charge, wait=0, type=Receipt) == Receipt(1)
 
 
 async def test_who_does_not_wait_does_not_speak_for_those_who_do(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     """The first here gives up on the other process; the second waits on, as it said."""
-    gate = Gate()
-    first = asyncio.create_task(other.idempotency.run("key", lambda: gate.passing(7)))
-    await gate.arrival()
-    hasty = asyncio.create_task(gs.idempotency.run("key", gate.passing, wait="1s"))
-    await store.settle()
-    patient = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-    await store.settle()
-    await store.pass_time("2s")
+    paused = PausedCall()
+    first = asyncio.create_task(other.idempotency.run("key", lambda: paused.run(7)))
+    await paused.started()
+    hasty = asyncio.create_task(gs.idempotency.run("key", paused.run, wait="1s"))
+    await store.wait_until_idle()
+    patient = asyncio.create_task(gs.idempotency.run("key", paused.run))
+    await store.wait_until_idle()
+    await store.advance("2s")
     with pytest.raises(OperationInProgress):
         await hasty
-    gate.open()
-    await store.pass_time("1s")
+    paused.resume()
+    await store.advance("1s")
     assert await patient == await first == 7
-    assert gate.entered == 1
+    assert paused.calls == 1
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, TimeoutError])
@@ -232,83 +232,78 @@ async def test_the_leaders_error_is_everyones_in_its_process(
     gs: Scope, error: type[Exception]
 ) -> None:
     """A TimeoutError of its own is no timeout of the wait."""
-    gate = Gate()
+    paused = PausedCall()
 
     async def failing() -> None:
-        await gate.passing()
+        await paused.run()
         raise error
 
     calls = [asyncio.create_task(gs.idempotency.run("key", failing, wait="1m")) for _ in range(4)]
-    await gate.arrival()
-    gate.open()
+    await paused.started()
+    paused.resume()
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(result) for result in results] == [error] * 4
-    assert gate.entered == 1
+    assert paused.calls == 1
 
 
 async def test_after_an_error_other_processes_take_over_one_at_a_time(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate, second = Gate(), Gate()
+    paused, second = PausedCall(), PausedCall()
 
     async def failing() -> None:
-        await gate.passing()
+        await paused.run()
         raise ZeroDivisionError
 
     first = asyncio.create_task(gs.idempotency.run("key", failing))
-    await gate.arrival()
+    await paused.started()
     calls = [
-        asyncio.create_task(other.idempotency.run("key", lambda: second.passing(7)))
-        for _ in range(3)
+        asyncio.create_task(other.idempotency.run("key", lambda: second.run(7))) for _ in range(3)
     ]
-    await store.settle()
-    gate.open()
+    await store.wait_until_idle()
+    paused.resume()
     with pytest.raises(ZeroDivisionError):
         await first
-    second.open()
-    await store.pass_time("1s")
+    second.resume()
+    await store.advance("1s")
     assert await asyncio.gather(*calls) == [7, 7, 7]
-    assert second.entered == 1
+    assert second.calls == 1
 
 
 async def test_a_cancelled_leader_is_replaced_by_one_who_waits(gs: Scope) -> None:
-    gate, till = Gate(), Till()
-    leader = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-    await gate.arrival()
-    calls = [asyncio.create_task(gs.idempotency.run("key", till.charge)) for _ in range(3)]
-    await turns()
+    paused, payments = PausedCall(), PaymentService()
+    leader = asyncio.create_task(gs.idempotency.run("key", paused.run))
+    await paused.started()
+    calls = [asyncio.create_task(gs.idempotency.run("key", payments.charge)) for _ in range(3)]
+    await ticks()
     leader.cancel()
     assert await asyncio.gather(*calls) == [{"number": 1}] * 3
-    assert till.charged == 1
+    assert payments.charges == 1
 
 
 async def test_a_caller_that_died_is_replaced_when_its_lease_ends(store: Store, gs: Scope) -> None:
-    leases = gs.persistence.lease
-    assert leases is not None
-    assert await leases.acquire("idempotency:key", "10s") is not None
-    call = asyncio.create_task(gs.idempotency.run("key", Till().charge))
-    await store.settle()
-    await store.pass_time("9s")
+    assert await leases_of(gs).acquire("idempotency:key", "10s") is not None
+    call = asyncio.create_task(gs.idempotency.run("key", PaymentService().charge))
+    await store.wait_until_idle()
+    await store.advance("9s")
     assert not call.done()
-    await store.pass_time("2s")
-    await until(call.done)
+    await store.advance("2s")
+    await wait_until(call.done)
     assert await call == {"number": 1}
 
 
 async def test_a_late_completion_is_refused(store: Store, gs: Scope, other: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def late() -> str:
-        await asyncio.shield(asyncio.ensure_future(gate.passing()))
+        await asyncio.shield(asyncio.ensure_future(paused.run()))
         return "late"
 
     first = asyncio.create_task(gs.idempotency.run("key", late))
-    await gate.arrival()
-    leases = gs.persistence.lease
-    assert leases is not None
-    await leases.force_release("idempotency:key")
-    assert await other.idempotency.run("key", Till().charge) == {"number": 1}
-    gate.open()
+    await paused.started()
+    await leases_of(gs).force_release("idempotency:key")
+    assert await other.idempotency.run("key", PaymentService().charge) == {"number": 1}
+    paused.resume()
     with pytest.raises(LeaseLost):
         await first
     record = await gs.idempotency.get("key")
@@ -318,18 +313,16 @@ async def test_a_late_completion_is_refused(store: Store, gs: Scope, other: Scop
 
 async def test_a_caller_that_lost_its_lease_is_ended(store: Store, gs: Scope) -> None:
     """One of those who wait in its process takes over."""
-    gate, till = Gate(), Till()
-    first = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-    await gate.arrival()
-    second = asyncio.create_task(gs.idempotency.run("key", till.charge))
-    await store.settle()
-    leases = gs.persistence.lease
-    assert leases is not None
-    await leases.force_release("idempotency:key")
-    await store.pass_time("4s")
+    paused, payments = PausedCall(), PaymentService()
+    first = asyncio.create_task(gs.idempotency.run("key", paused.run))
+    await paused.started()
+    second = asyncio.create_task(gs.idempotency.run("key", payments.charge))
+    await store.wait_until_idle()
+    await leases_of(gs).force_release("idempotency:key")
+    await store.advance("4s")
     with pytest.raises(LeaseLost):
         await first
-    assert gate.running == 0
+    assert paused.running == 0
     assert await second == {"number": 1}
 
 
@@ -346,12 +339,12 @@ class LateResults(RecordIdempotencyProvider):
 @pytest.mark.parametrize("wait", [None, "5s"])
 async def test_a_call_that_asks_for_its_own_result_is_an_error(gs: Scope, wait: str | None) -> None:
     async def recursive() -> Any:
-        await gs.idempotency.run("other", Till().charge)
+        await gs.idempotency.run("other", PaymentService().charge)
         return await gs.idempotency.run("key", recursive, wait=wait)
 
     with pytest.raises(RuntimeError, match="'key' asks for 'key' itself"):
         await asyncio.wait_for(gs.idempotency.run("key", recursive), 10)
-    assert await gs.idempotency.run("key", Till().charge) == {"number": 1}
+    assert await gs.idempotency.run("key", PaymentService().charge) == {"number": 1}
 
 
 async def test_a_call_that_does_not_wait_for_itself_is_told_that_it_is_in_progress(
@@ -369,25 +362,25 @@ async def test_a_result_stored_between_look_and_grant_is_replayed() -> None:
     adapter = MemoryAdapter()
     adapter.idempotency = LateResults(adapter.context, adapter, adapter.lease.notifier)
     async with Scope(persistence=adapter) as gs:
-        once = await gs.idempotency.run_detailed("key", fail)
-    assert (once.value, once.replayed) == ("meanwhile", True)
+        result = await gs.idempotency.run_detailed("key", fail)
+    assert (result.value, result.replayed) == ("meanwhile", True)
 
 
 async def test_a_result_stored_by_another_program_ends_the_wait(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     """One that knows nothing of the lease, as a service under Bun."""
-    gate = Gate()
-    leader = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-    await gate.arrival()
+    paused = PausedCall()
+    leader = asyncio.create_task(gs.idempotency.run("key", paused.run))
+    await paused.started()
     follower = asyncio.create_task(other.idempotency.run("key", fail))
-    await store.settle()
+    await store.wait_until_idle()
     results = other.persistence.idempotency
     assert results is not None
     await results.set("key", "theirs")
-    await store.pass_time("1s")
+    await store.advance("1s")
     assert await asyncio.wait_for(follower, 10) == "theirs"
-    gate.open()
+    paused.resume()
     await leader
 
 
@@ -401,56 +394,54 @@ async def test_a_renewal_just_behind_the_result_does_not_end_the_call(
 
     async def slow(*arguments: Any, **options: Any) -> None:
         await store_result(*arguments, **options)
-        await store.pass_time("4s")  # renewed at a third of 10 s
+        await store.advance("4s")  # renewed at a third of 10 s
 
     monkeypatch.setattr(results, "set", slow)
-    assert await gs.idempotency.run("key", Till().charge) == {"number": 1}
+    assert await gs.idempotency.run("key", PaymentService().charge) == {"number": 1}
 
 
 async def test_the_lease_ends_with_the_result(gs: Scope) -> None:
-    await gs.idempotency.run("key", Till().charge)
-    leases = gs.persistence.lease
-    assert leases is not None
-    assert await leases.holder("idempotency:key") is None
-    assert watchers() == []
+    await gs.idempotency.run("key", PaymentService().charge)
+    assert await leases_of(gs).holder("idempotency:key") is None
+    assert lease_watchers() == []
 
 
 async def test_a_wait_that_is_a_bare_number_is_refused(gs: Scope) -> None:
     with pytest.raises(TypeError, match="'5s'"):
-        await gs.idempotency.run("key", Till().charge, wait=5)
+        await gs.idempotency.run("key", PaymentService().charge, wait=5)
     with pytest.raises(TypeError, match="'60s'"):
-        await gs.idempotency.run("key", Till().charge, ttl=60)  # type: ignore[call-overload]  # wrong on purpose
+        await gs.idempotency.run("key", PaymentService().charge, ttl=60)  # type: ignore[call-overload]  # wrong on purpose
 
 
 # --- fingerprints ----------------------------------------------------------------------------
 
 
 async def test_another_fingerprint_under_the_same_key_is_refused(gs: Scope, other: Scope) -> None:
-    till = Till()
-    await gs.idempotency.run("key", till.charge, fingerprint={"amount": 5, "to": "ada"})
-    await other.idempotency.run("key", till.charge, fingerprint={"to": "ada", "amount": 5})
+    payments = PaymentService()
+    await gs.idempotency.run("key", payments.charge, fingerprint={"amount": 5, "to": "ada"})
+    await other.idempotency.run("key", payments.charge, fingerprint={"to": "ada", "amount": 5})
     with pytest.raises(FingerprintMismatch, match="'key'"):
-        await gs.idempotency.run("key", till.charge, fingerprint={"amount": 6, "to": "ada"})
-    assert till.charged == 1
+        await gs.idempotency.run("key", payments.charge, fingerprint={"amount": 6, "to": "ada"})
+    assert payments.charges == 1
 
 
 async def test_without_a_fingerprint_nothing_is_compared(gs: Scope) -> None:
-    till = Till()
-    await gs.idempotency.run("one", till.charge, fingerprint="a")
-    await gs.idempotency.run("one", till.charge)
-    await gs.idempotency.run("two", till.charge)
-    await gs.idempotency.run("two", till.charge, fingerprint="a")
-    assert till.charged == 2
+    payments = PaymentService()
+    await gs.idempotency.run("one", payments.charge, fingerprint="a")
+    await gs.idempotency.run("one", payments.charge)
+    await gs.idempotency.run("two", payments.charge)
+    await gs.idempotency.run("two", payments.charge, fingerprint="a")
+    assert payments.charges == 2
 
 
 async def test_a_duplicate_in_flight_with_another_fingerprint_is_refused(gs: Scope) -> None:
-    gate = Gate()
-    first = asyncio.create_task(gs.idempotency.run("key", gate.passing, fingerprint="a"))
-    await gate.arrival()
-    same = asyncio.create_task(gs.idempotency.run("key", gate.passing, fingerprint="a"))
-    second = asyncio.create_task(gs.idempotency.run("key", gate.passing, fingerprint="b"))
-    await turns()
-    gate.open()
+    paused = PausedCall()
+    first = asyncio.create_task(gs.idempotency.run("key", paused.run, fingerprint="a"))
+    await paused.started()
+    same = asyncio.create_task(gs.idempotency.run("key", paused.run, fingerprint="a"))
+    second = asyncio.create_task(gs.idempotency.run("key", paused.run, fingerprint="b"))
+    await ticks()
+    paused.resume()
     await asyncio.gather(first, same)
     with pytest.raises(FingerprintMismatch):
         await second
@@ -460,11 +451,11 @@ async def test_a_duplicate_in_flight_with_another_fingerprint_is_refused(gs: Sco
 
 
 async def test_an_idempotent_function_runs_once_for_its_key(gs: Scope) -> None:
-    till = Till()
+    payments = PaymentService()
 
     @gs.idempotent("charge:{order_id}", ttl="1h")
     async def charge(order_id: str, amount: int = 5) -> Receipt:
-        receipt: Receipt = await till.charge()
+        receipt: Receipt = await payments.charge()
         return receipt
 
     assert charge.__name__ == "charge"
@@ -478,11 +469,11 @@ async def test_an_idempotent_function_runs_once_for_its_key(gs: Scope) -> None:
 async def test_an_idempotent_method(gs: Scope) -> None:
     class Shop:
         def __init__(self) -> None:
-            self.till = Till()
+            self.payments = PaymentService()
 
         @gs.idempotent("{order_id}", fingerprint="{amount}")
         async def charge(self, order_id: str, amount: int) -> Receipt:
-            receipt: Receipt = await self.till.charge()
+            receipt: Receipt = await self.payments.charge()
             return receipt
 
     shop = Shop()
@@ -492,17 +483,17 @@ async def test_an_idempotent_method(gs: Scope) -> None:
 
 
 async def test_the_decorator_takes_a_wait(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     @gs.idempotent("key", wait=0)
     async def charge() -> None:
-        await gate.passing()
+        await paused.run()
 
     first = asyncio.create_task(charge())
-    await gate.arrival()
+    await paused.started()
     with pytest.raises(OperationInProgress):
         await charge()
-    gate.open()
+    paused.resume()
     await first
 
 
@@ -536,12 +527,12 @@ async def test_an_empty_key_part_is_refused_at_the_call(gs: Scope) -> None:
 
 
 async def test_executions_and_replays_are_told(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
     with record_events(gs) as events:
-        calls = [asyncio.create_task(gs.idempotency.run("key", gate.passing)) for _ in range(2)]
-        await gate.arrival()
-        await turns()
-        gate.open()
+        calls = [asyncio.create_task(gs.idempotency.run("key", paused.run)) for _ in range(2)]
+        await paused.started()
+        await ticks()
+        paused.resume()
         await asyncio.gather(*calls)
         await gs.idempotency.run("key", fail)
     told = [type(event) for event in events]
@@ -549,15 +540,15 @@ async def test_executions_and_replays_are_told(gs: Scope) -> None:
 
 
 async def test_the_durations_are_the_execution_and_the_wait_for_it(store: Store, gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
     with record_events(gs) as events:
-        first = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-        await gate.arrival()
-        await store.pass_time("2s")
-        second = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-        await store.settle()
-        await store.pass_time("1s")
-        gate.open()
+        first = asyncio.create_task(gs.idempotency.run("key", paused.run))
+        await paused.started()
+        await store.advance("2s")
+        second = asyncio.create_task(gs.idempotency.run("key", paused.run))
+        await store.wait_until_idle()
+        await store.advance("1s")
+        paused.resume()
         await asyncio.gather(first, second)
         await gs.idempotency.run("key", fail)
     assert events == [
@@ -568,7 +559,7 @@ async def test_the_durations_are_the_execution_and_the_wait_for_it(store: Store,
 
 
 async def test_a_refused_replay_is_not_told_as_one(gs: Scope) -> None:
-    await gs.idempotency.run("key", Till().charge, fingerprint="a")
+    await gs.idempotency.run("key", PaymentService().charge, fingerprint="a")
     with record_events(gs) as events, pytest.raises(FingerprintMismatch):
         await gs.idempotency.run("key", fail, fingerprint="b")
     assert events == []

@@ -12,7 +12,7 @@ from goscope.memory import MemoryAdapter
 from goscope.providers import Milliseconds
 from goscope.testing import FakeClock
 
-from .support import Gate, Store, turns, until
+from .support import PausedCall, Store, ticks, wait_until
 
 pytestmark = pytest.mark.asyncio
 
@@ -26,20 +26,20 @@ async def is_free(gs: Scope, key: str) -> bool:
 
 
 async def test_the_body_runs_alone(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def enter() -> None:
         async with gs.lock("door"):
-            await gate.passing()
+            await paused.run()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
             group.create_task(enter())
-        await gate.arrival()
-        await turns()
-        gate.open()
-    assert gate.entered == 5
-    assert gate.most_running == 1
+        await paused.started()
+        await ticks()
+        paused.resume()
+    assert paused.calls == 5
+    assert paused.max_running == 1
 
 
 async def test_it_is_free_after_the_block_and_after_an_error_in_it(gs: Scope, other: Scope) -> None:
@@ -67,7 +67,7 @@ async def test_it_is_given_first_come_first_served(gs: Scope) -> None:
     async with asyncio.TaskGroup() as group, gs.lock("door"):
         for number in range(8):
             group.create_task(enter(number))
-            await turns(3)
+            await ticks(3)
     assert order == list(range(8))
 
 
@@ -75,7 +75,7 @@ async def test_who_tries_once_does_not_jump_the_queue(gs: Scope) -> None:
     """The lock is free for a moment while the first in the queue is waking up."""
     handle = await gs.lock("door").acquire()
     waiting = asyncio.create_task(gs.lock("door").acquire())
-    await turns()
+    await ticks()
     await handle.release()
     assert await gs.lock("door").try_acquire() is None
     await (await waiting).release()
@@ -91,12 +91,12 @@ async def test_wait_0_tries_once(gs: Scope, other: Scope) -> None:
 
 async def test_a_timeout_names_key_and_holder(store: Store, gs: Scope, other: Scope) -> None:
     async with gs.lock("door") as handle:
-        await store.pass_time("2s")
+        await store.advance("2s")
         waiting = asyncio.create_task(other.lock("door", wait="3s").acquire())
-        await store.settle()
-        await store.pass_time("2900ms")
+        await store.wait_until_idle()
+        await store.advance("2900ms")
         assert not waiting.done()
-        await store.pass_time("200ms")
+        await store.advance("200ms")
         with pytest.raises(LockTimeout, match=r"lock 'door' was not free within 3.* s") as caught:
             await waiting
     error = caught.value
@@ -111,10 +111,10 @@ async def test_a_timeout_names_key_and_holder(store: Store, gs: Scope, other: Sc
 async def test_who_waits_in_the_queue_times_out_too(store: Store, gs: Scope) -> None:
     async with gs.lock("door"):
         patient = asyncio.create_task(gs.lock("door").acquire())
-        await store.settle()
+        await store.wait_until_idle()
         waiting = asyncio.create_task(gs.lock("door", wait="1s").acquire())
-        await store.settle()
-        await store.pass_time("1100ms")
+        await store.wait_until_idle()
+        await store.advance("1100ms")
         with pytest.raises(LockTimeout):
             await waiting
     await (await patient).release()
@@ -124,7 +124,7 @@ async def test_waiting_ends_with_the_release(gs: Scope) -> None:
     """No time passes: nobody polls for what its own process releases."""
     handle = await gs.lock("door").acquire()
     waiting = asyncio.create_task(gs.lock("door").acquire())
-    await turns()
+    await ticks()
     await handle.release()
     async with asyncio.timeout(10):
         await (await waiting).release()
@@ -135,25 +135,25 @@ async def test_a_lock_released_by_another_scope_is_found(
 ) -> None:
     handle = await gs.lock("door").acquire()
     waiting = asyncio.create_task(other.lock("door").acquire())
-    await store.settle()
+    await store.wait_until_idle()
     await handle.release()
-    await store.pass_time("60ms")
-    await until(waiting.done)
+    await store.advance("60ms")
+    await wait_until(waiting.done)
     await (await waiting).release()
 
 
 async def test_it_is_renewed_while_the_body_runs(store: Store, gs: Scope, other: Scope) -> None:
     async with gs.lock("door", ttl="9s"):
         for _ in range(4):
-            await store.pass_time("7s")
+            await store.advance("7s")
             assert not await is_free(other, "door")
 
 
 async def test_acquired_by_hand_it_is_not_renewed(store: Store, gs: Scope, other: Scope) -> None:
     handle = await gs.lock("door", ttl="9s").acquire()
-    await store.pass_time("8s")
+    await store.advance("8s")
     assert not await is_free(other, "door")
-    await store.pass_time("2s")
+    await store.advance("2s")
     assert handle.lost
     assert await is_free(other, "door")
 
@@ -163,10 +163,10 @@ async def test_without_a_ttl_it_runs_for_the_default_of_the_adapter(
 ) -> None:
     await gs.lock("door").acquire()
     assert await gs.lock("gate").try_acquire() is not None
-    await store.pass_time("29s")
+    await store.advance("29s")
     assert not await is_free(other, "door")
     assert not await is_free(other, "gate")
-    await store.pass_time("2s")
+    await store.advance("2s")
     assert await is_free(other, "door")
     assert await is_free(other, "gate")
 
@@ -178,10 +178,10 @@ async def test_a_stepped_wall_clock_changes_no_lease(
     async with gs.lock("renewed", ttl="9s"):
         handle = await gs.lock("door", ttl="9s").acquire()
         store.clock.step_wall(step)
-        await store.pass_time("8900ms")
+        await store.advance("8900ms")
         assert await handle.is_valid()
         assert not await is_free(other, "door")
-        await store.pass_time("200ms")
+        await store.advance("200ms")
         assert handle.lost
         assert await is_free(other, "door")
         assert not await is_free(other, "renewed")
@@ -209,20 +209,20 @@ async def test_try_lock_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:
 
 async def test_one_lock_object_serves_many_tasks(gs: Scope) -> None:
     lock = gs.lock("door")
-    gate = Gate()
+    paused = PausedCall()
     owners: list[str] = []
 
     async def enter() -> None:
         async with lock as handle:
             owners.append(handle.owner)
-            await gate.passing()
+            await paused.run()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
             group.create_task(enter())
-        await gate.arrival()
-        gate.open()
-    assert gate.most_running == 1
+        await paused.started()
+        paused.resume()
+    assert paused.max_running == 1
     assert len(set(owners)) == 3
 
 
@@ -254,12 +254,12 @@ async def test_the_token_grows(gs: Scope, other: Scope) -> None:
 async def test_cancelled_in_the_queue_it_leaves_no_place_behind(gs: Scope, other: Scope) -> None:
     handle = await gs.lock("door").acquire()
     first, second, third = (asyncio.create_task(gs.lock("door").acquire()) for _ in range(3))
-    await turns()
+    await ticks()
     second.cancel()
-    await turns()
+    await ticks()
     assert second.cancelled()
     first.cancel()
-    await turns()
+    await ticks()
     await handle.release()
     await (await third).release()
     assert await is_free(gs, "door")
@@ -292,7 +292,7 @@ async def test_where_nobody_is_woken_the_lock_is_polled_for() -> None:
     async with Scope(persistence=adapter) as gs:
         handle = await gs.lock("door", ttl="1m").acquire()
         waiting = asyncio.create_task(gs.lock("door").acquire())
-        await turns()
+        await ticks()
         await clock.advance("10ms")
         assert locks.tries == 1 + 1 + 5
         await clock.advance("10s")
@@ -302,7 +302,7 @@ async def test_where_nobody_is_woken_the_lock_is_polled_for() -> None:
         assert waiting.done()
         began = clock.steady_ms()
         hasty = asyncio.create_task(gs.lock("door", wait="3s").acquire())
-        await turns()
+        await ticks()
         await clock.advance("3s")
         with pytest.raises(LockTimeout) as caught:
             await hasty
@@ -324,12 +324,12 @@ async def test_cancelled_at_any_await_it_leaves_no_lock_behind(
 
     async def enter() -> None:
         async with gs.lock("door"):
-            await turns(2)
+            await ticks(2)
 
     async with gs.lock("door"):
         task = asyncio.create_task(enter())
-        await turns()
-    await turns(steps)
+        await ticks()
+    await ticks(steps)
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled() or task.exception() is None

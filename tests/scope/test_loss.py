@@ -16,7 +16,7 @@ from goscope.memory import MemoryAdapter
 from goscope.providers import Milliseconds
 from goscope.testing import FakeClock, record_events
 
-from .support import Gate, Store, turns, watchers
+from .support import PausedCall, Store, lease_watchers, ticks
 
 pytestmark = pytest.mark.asyncio
 
@@ -43,7 +43,7 @@ class Victim:
         task = asyncio.current_task()
         assert task is not None
         self.cancelling = task.cancelling()
-        await turns(3)  # where a cancellation left behind would strike
+        await ticks(3)  # where a cancellation left behind would strike
 
     async def end(self) -> BaseException | None:
         """What the block raised. The task must have survived it."""
@@ -66,11 +66,11 @@ async def take_away(gs: Scope, key: str = "door") -> None:
 
 async def test_a_refused_renewal_ends_the_body_with_lease_lost(store: Store, gs: Scope) -> None:
     victim = Victim(gs, forever)
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("2900ms")
+    await store.advance("2900ms")
     assert not victim.task.done()
-    await store.pass_time("200ms")
+    await store.advance("200ms")
     error = await victim.end()
     assert isinstance(error, LeaseLost)
     assert error.key == "door"
@@ -80,11 +80,11 @@ async def test_a_refused_renewal_ends_the_body_with_lease_lost(store: Store, gs:
 
 
 async def test_nothing_is_lost_while_renewals_succeed(store: Store, gs: Scope) -> None:
-    gate = Gate()
-    victim = Victim(gs, gate.passing)
-    await store.settle()
-    await store.pass_time("60s")
-    gate.open()
+    paused = PausedCall()
+    victim = Victim(gs, paused.run)
+    await store.wait_until_idle()
+    await store.advance("60s")
+    paused.resume()
     assert await victim.end() is None
     assert victim.cancelling == 0
 
@@ -96,12 +96,12 @@ async def test_a_body_that_swallows_the_cancellation_does_not_hide_the_loss(
         try:
             await forever()
         except asyncio.CancelledError:
-            await turns()
+            await ticks()
 
     victim = Victim(gs, stubborn)
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     assert isinstance(await victim.end(), LeaseLost)
     assert victim.cancelling == 0
 
@@ -114,9 +114,9 @@ async def test_the_bodys_own_error_propagates_with_a_note(store: Store, gs: Scop
             _ = 1 / 0
 
     victim = Victim(gs, clumsy)
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     error = await victim.end()
     assert isinstance(error, ZeroDivisionError)
     assert "lease on 'door' was lost" in error.__notes__[0]
@@ -125,24 +125,24 @@ async def test_the_bodys_own_error_propagates_with_a_note(store: Store, gs: Scop
 
 @pytest.mark.parametrize("loss_first", [True, False])
 async def test_an_outside_cancellation_wins(store: Store, gs: Scope, loss_first: bool) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def slow_to_end() -> None:
         try:
             await forever()
         except asyncio.CancelledError:
             try:
-                await gate.passing()
+                await paused.run()
             except asyncio.CancelledError:
-                await turns()
+                await ticks()
             raise
 
     victim = Victim(gs, slow_to_end)
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
     if not loss_first:
         victim.task.cancel()
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     if loss_first:
         victim.task.cancel()
     assert isinstance(await victim.end(), asyncio.CancelledError)
@@ -152,21 +152,21 @@ async def test_an_outside_cancellation_wins(store: Store, gs: Scope, loss_first:
 async def test_an_outside_cancellation_wins_over_the_bodys_own_error(
     store: Store, gs: Scope
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def clumsy() -> None:
         try:
             await forever()
         except asyncio.CancelledError:
             try:
-                await gate.passing()
+                await paused.run()
             finally:
                 _ = 1 / 0
 
     victim = Victim(gs, clumsy)
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     victim.task.cancel()
     error = await victim.end()
     assert isinstance(error, asyncio.CancelledError)
@@ -192,9 +192,9 @@ async def test_an_outer_timeout_at_the_same_time_is_a_timeout(store: Store, gs: 
         await clean_task()
 
     task = asyncio.create_task(limited())
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     await task
     assert len(raised) == 1
 
@@ -212,27 +212,27 @@ async def test_an_inner_timeout_at_the_same_time_does_not_hide_the_loss(
                     await forever()
 
     victim = Victim(gs, limited)
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     assert isinstance(await victim.end(), LeaseLost)
     assert victim.cancelling == 0
 
 
 async def test_a_task_group_in_the_body_is_ended(store: Store, gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def spread() -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(gate.passing())
-            await gate.passing()
+            group.create_task(paused.run())
+            await paused.run()
 
     victim = Victim(gs, spread)
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     assert isinstance(await victim.end(), LeaseLost)
-    assert gate.running == 0
+    assert paused.running == 0
     assert victim.cancelling == 0
 
 
@@ -252,9 +252,9 @@ async def test_a_task_groups_failure_at_the_same_time_propagates_with_a_note(
             group.create_task(clumsy())
 
     victim = Victim(gs, spread)
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     error = await victim.end()
     assert isinstance(error, ExceptionGroup)
     assert "was lost" in error.__notes__[0]
@@ -275,9 +275,9 @@ async def test_a_task_group_around_the_block_sees_lease_lost(store: Store, gs: S
             await forever()
 
     task = asyncio.create_task(spread())
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     with pytest.raises(ExceptionGroup) as caught:
         await task
     assert caught.value.subgroup(LeaseLost) is not None
@@ -288,7 +288,7 @@ async def clean_task() -> None:
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
-    await turns(3)
+    await ticks(3)
 
 
 @pytest.mark.parametrize(
@@ -312,10 +312,10 @@ async def test_nested_locks_lose_each_its_own(
         return "nothing"
 
     task = asyncio.create_task(nested())
-    await store.settle()
+    await store.wait_until_idle()
     for key in lost:
         await take_away(gs, key)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     assert await task == named
     assert reached == ["after"]
 
@@ -332,19 +332,19 @@ async def test_after_a_lost_inner_lock_the_outer_one_is_still_held(
             await clean_task()
 
     task = asyncio.create_task(nested())
-    await store.settle()
+    await store.wait_until_idle()
     await take_away(gs, "inner")
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     await task
     assert await other.lock("outer").try_acquire() is not None
 
 
 async def test_without_renewal_the_body_is_cancelled_at_expiry(store: Store, gs: Scope) -> None:
     victim = Victim(gs, forever, renew=False)
-    await store.settle()
-    await store.pass_time("8900ms")
+    await store.wait_until_idle()
+    await store.advance("8900ms")
     assert not victim.task.done()
-    await store.pass_time("200ms")
+    await store.advance("200ms")
     error = await victim.end()
     assert isinstance(error, LeaseLost)
     assert "renew=False" in str(error)
@@ -362,7 +362,7 @@ async def test_a_body_that_blocks_the_loop_past_the_deadline_is_told_at_its_end(
 
     with record_events(gs) as events:
         victim = Victim(gs, block, renew=renew)
-        await store.settle()
+        await store.wait_until_idle()
         error = await victim.end()
     assert isinstance(error, LeaseLost)
     assert ("renew=False" in str(error)) is not renew
@@ -406,7 +406,7 @@ async def test_an_expired_lease_that_nobody_took_does_not_refuse_the_write(
     store: Store, gs: Scope
 ) -> None:
     handle = await gs.lock("door", ttl="1s").acquire()
-    await store.pass_time("2s")
+    await store.advance("2s")
     assert handle.lost
     await gs.cache.set("stock", "late", fence=handle)
     assert await gs.cache.get("stock") == "late"
@@ -414,22 +414,22 @@ async def test_an_expired_lease_that_nobody_took_does_not_refuse_the_write(
 
 async def test_nothing_of_the_guard_is_left_running(store: Store, gs: Scope) -> None:
     victim = Victim(gs, forever)
-    await store.settle()
-    assert len(watchers()) == 1
+    await store.wait_until_idle()
+    assert len(lease_watchers()) == 1
     await take_away(gs)
-    await store.pass_time("3100ms")
+    await store.advance("3100ms")
     await victim.end()
     async with gs.lock("door"):
         pass
-    assert watchers() == []
+    assert lease_watchers() == []
 
 
 async def test_the_loss_is_told_once(store: Store, gs: Scope) -> None:
     with record_events(gs) as events:
         victim = Victim(gs, forever)
-        await store.settle()
+        await store.wait_until_idle()
         await take_away(gs)
-        await store.pass_time("20s")
+        await store.advance("20s")
         await victim.end()
     (lost,) = (event for event in events if isinstance(event, LockLost))
     assert lost.key == "door"
@@ -512,7 +512,7 @@ async def test_unanswered_renewals_lose_the_lease_at_its_deadline(
     troubled: Scope, troubles: Troubles, trouble: str
 ) -> None:
     victim = Victim(troubled, forever)
-    await turns()
+    await ticks()
     await troubles.clock.advance("3500ms")  # renewed at 3 s: the deadline is 12 s
     setattr(troubles, trouble, True)
     await troubles.clock.advance("8499ms")
@@ -527,7 +527,7 @@ async def test_unanswered_renewals_lose_the_lease_at_its_deadline(
 async def test_the_error_of_the_last_renewal_is_named(troubled: Scope, troubles: Troubles) -> None:
     troubles.extend_fails = True
     victim = Victim(troubled, forever)
-    await turns()
+    await ticks()
     await troubles.clock.advance("9s")
     assert "the store is away" in str(await victim.end())
 
@@ -535,14 +535,14 @@ async def test_the_error_of_the_last_renewal_is_named(troubled: Scope, troubles:
 async def test_a_renewal_that_fails_for_a_while_loses_nothing(
     troubled: Scope, troubles: Troubles
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
     troubles.extend_fails = True
-    victim = Victim(troubled, gate.passing)
-    await turns()
+    victim = Victim(troubled, paused.run)
+    await ticks()
     await troubles.clock.advance("8s")
     troubles.extend_fails = False
     await troubles.clock.advance("30s")
-    gate.open()
+    paused.resume()
     assert await victim.end() is None
 
 
@@ -552,7 +552,7 @@ async def test_the_deadline_counts_from_before_the_request(
     """Asked at 3 s, answered at 5 s: it runs until 12 s."""
     troubles.extend_takes = 2.0
     victim = Victim(troubled, forever)
-    await turns()
+    await ticks()
     await troubles.clock.advance("5500ms")
     troubles.extend_hangs = True
     await troubles.clock.advance("6499ms")
@@ -568,7 +568,7 @@ async def test_the_first_deadline_counts_from_before_the_acquire(
     troubles.acquire_takes = 2.0
     troubles.extend_hangs = True
     victim = Victim(troubled, forever)
-    await turns()
+    await ticks()
     await troubles.clock.advance("8999ms")
     assert not victim.task.done()
     await troubles.clock.advance("1ms")
@@ -579,8 +579,8 @@ async def test_a_loss_during_the_release_is_none(troubled: Scope, troubles: Trou
     """The watcher is disarmed first: the body is through."""
     troubles.extend_fails = True
     troubles.release_takes = 60.0
-    victim = Victim(troubled, turns)
-    await turns(100)
+    victim = Victim(troubled, ticks)
+    await ticks(100)
     await troubles.clock.advance("61s")
     assert await victim.end() is None
     assert victim.cancelling == 0
@@ -588,10 +588,10 @@ async def test_a_loss_during_the_release_is_none(troubled: Scope, troubles: Trou
 
 async def test_a_cancelled_release_goes_to_its_end(troubled: Scope, troubles: Troubles) -> None:
     troubles.release_takes = 5.0
-    victim = Victim(troubled, turns)
-    await turns(100)
+    victim = Victim(troubled, ticks)
+    await ticks(100)
     victim.task.cancel()
-    await turns()
+    await ticks()
     assert not victim.task.done()
     assert await troubled.lock("door").try_acquire() is None
     await troubles.clock.advance("5s")
@@ -603,11 +603,11 @@ async def test_a_release_that_is_cancelled_twice_goes_to_its_end(
     troubled: Scope, troubles: Troubles
 ) -> None:
     troubles.release_takes = 5.0
-    victim = Victim(troubled, turns)
-    await turns(100)
+    victim = Victim(troubled, ticks)
+    await ticks(100)
     for _ in range(2):
         victim.task.cancel()
-        await turns()
+        await ticks()
         assert not victim.task.done()
     await troubles.clock.advance("5s")
     assert isinstance(await victim.end(), asyncio.CancelledError)
@@ -621,14 +621,14 @@ async def test_a_release_after_a_loss_goes_to_its_end_when_cancelled(
     troubles.extend_fails = True
     troubles.release_takes = 5.0
     victim = Victim(troubled, forever)
-    await turns()
+    await ticks()
     await troubles.clock.advance("9s")
     assert not victim.task.done()
     victim.task.cancel()
     await troubles.clock.advance("5s")
     assert isinstance(await victim.end(), asyncio.CancelledError)
     assert victim.cancelling == 1
-    assert watchers() == []
+    assert lease_watchers() == []
 
 
 async def test_a_release_that_fails_is_the_error_of_the_block(

@@ -25,7 +25,7 @@ from goscope.events import (
 from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock, override, record_events
 
-from .support import Gate, Store, turns
+from .support import PausedCall, Store, ticks
 
 pytestmark = pytest.mark.asyncio
 
@@ -100,7 +100,7 @@ async def test_locks_tell_acquired_waited_and_released(
 ) -> None:
     with record_events(gs) as events, record_events(other) as others:
         async with gs.lock("door") as handle:
-            await store.pass_time("2s")
+            await store.advance("2s")
             assert await other.lock("door").try_acquire() is None
             with pytest.raises(TimeoutError):
                 await other.lock("door", wait=0).acquire()
@@ -121,8 +121,8 @@ async def test_the_duration_of_an_acquired_lock_is_the_wait(store: Store, gs: Sc
                 pass
 
         waiting = asyncio.create_task(enter())
-        await store.settle()
-        await store.pass_time("3s")
+        await store.wait_until_idle()
+        await store.advance("3s")
         await waiting
     assert first.lost
     assert isinstance(events[0], LockAcquired)
@@ -160,17 +160,17 @@ class Program:
         self._clock = clock
 
     async def lock(self) -> None:
-        gate = Gate()
+        paused = PausedCall()
 
         async def enter() -> None:
             async with self._gs.lock("door", ttl="9s"):
-                await gate.passing()
+                await paused.run()
 
         holder = asyncio.create_task(enter())
-        await gate.arrival()
+        await paused.started()
         with pytest.raises(TimeoutError):
             await self._gs.lock("door", wait=0).acquire()
-        gate.open()
+        paused.resume()
         await holder
         with pytest.raises(LeaseLost):
             await self._overstay()
@@ -178,7 +178,7 @@ class Program:
     async def _overstay(self) -> None:
         async with self._gs.lock("door", ttl="9s", renew=False):
             await self._clock.advance("10s")
-            await turns()
+            await ticks()
 
     async def cache(self) -> None:
         async def value() -> int:
@@ -202,7 +202,7 @@ class Program:
         await asyncio.gather(breaker.call(down), return_exceptions=True)
         await asyncio.gather(breaker.call(down), return_exceptions=True)
         await self._clock.advance("2m")
-        await breaker.call(turns)
+        await breaker.call(ticks)
         await breaker.reset()
 
     async def circuit_without_its_store(self) -> None:
@@ -213,8 +213,8 @@ class Program:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(self._gs.persistence.circuit_breaker, "get_state", fail)
-            await breaker.call(turns)
-        await breaker.call(turns)
+            await breaker.call(ticks)
+        await breaker.call(ticks)
 
     async def task(self) -> None:
         async def body(task: TaskContext[Any]) -> None:
@@ -227,8 +227,8 @@ class Program:
         await self._gs.tasks.run("etl", body)
 
     async def idempotent_call(self) -> None:
-        await self._gs.idempotency.run("key", turns)
-        await self._gs.idempotency.run("key", turns)
+        await self._gs.idempotency.run("key", ticks)
+        await self._gs.idempotency.run("key", ticks)
 
 
 async def test_every_event_is_told_by_its_feature() -> None:

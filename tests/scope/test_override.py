@@ -16,7 +16,7 @@ from goscope.testing import FakeClock, override
 from goscope_sqlite import SQLiteAdapter
 
 from .sites import BACKENDS, Site
-from .support import ForeignAdapter, Gate
+from .support import ForeignAdapter, PausedCall
 
 pytestmark = pytest.mark.asyncio
 
@@ -48,27 +48,27 @@ async def test_after_the_block_the_scope_has_its_own_settings_again(tmp_path: Pa
 
 async def test_scope_and_backend_use_the_clock() -> None:
     """The scope renews a lock on it, and the backend lets the lock expire on it."""
-    gs, clock, gate = Scope(backend="sqlite", path="unused"), FakeClock(), Gate()
+    gs, clock, paused = Scope(backend="sqlite", path="unused"), FakeClock(), PausedCall()
 
     @gs.cached("5m", key="value")
     async def value() -> int:
-        return gate.entered
+        return paused.calls
 
     async def enter() -> None:
         async with gs.lock("door", ttl="9s"):
-            await gate.passing()
+            await paused.run()
 
     with override(gs, clock=clock):
         async with gs:
             assert await value() == 0
             holder = asyncio.create_task(enter())
-            await gate.arrival()
+            await paused.started()
             await clock.advance("1m")
             assert await gs.lock("door").try_acquire() is None
             assert await value() == 0
             await clock.advance("4m")
             assert await value() == 1
-            gate.open()
+            paused.resume()
             await holder
 
 

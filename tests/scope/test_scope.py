@@ -22,7 +22,7 @@ from goscope import (
 from goscope.memory import MemoryAdapter
 from goscope_sqlite import SQLiteAdapter
 
-from .support import ForeignAdapter, Gate, Store, turns
+from .support import ForeignAdapter, PausedCall, Store, leases_of, ticks
 
 
 async def nothing() -> None: ...
@@ -275,16 +275,14 @@ async def test_every_capability_has_some_advice() -> None:
 
 @pytest.mark.asyncio
 async def test_lease_ttl_is_how_long_the_leases_of_features_run(store: Store) -> None:
-    gate = Gate()
+    paused = PausedCall()
     async with store.scope(lease_ttl="60s") as gs:
-        call = asyncio.create_task(gs.idempotency.run("key", gate.passing))
-        await gate.arrival()
-        leases = gs.persistence.lease
-        assert leases is not None
-        holder = await leases.holder("idempotency:key")
+        call = asyncio.create_task(gs.idempotency.run("key", paused.run))
+        await paused.started()
+        holder = await leases_of(gs).holder("idempotency:key")
         assert holder is not None
         assert holder.expires_in_ms == 60_000
-        gate.open()
+        paused.resume()
         await call
 
 
@@ -303,14 +301,14 @@ def test_a_timedelta_is_a_duration_as_well() -> None:
 
 @pytest.mark.asyncio
 async def test_closing_ends_background_work(store: Store) -> None:
-    gate = Gate()
+    paused = PausedCall()
     async with store.scope() as gs:
         await gs.cache.get_or_set("key", nothing, ttl="1s", stale_for="1h")
         store.clock.step_wall("2s")
-        await gs.cache.get_or_set("key", gate.passing, ttl="1s", stale_for="1h")
-        await gate.arrival()
-        assert gate.running == 1
-    assert gate.running == 0
+        await gs.cache.get_or_set("key", paused.run, ttl="1s", stale_for="1h")
+        await paused.started()
+        assert paused.running == 1
+    assert paused.running == 0
 
 
 class SlowAdapter(MemoryAdapter):
@@ -319,7 +317,7 @@ class SlowAdapter(MemoryAdapter):
     closed = False
 
     async def disconnect(self) -> None:
-        await turns(5)
+        await ticks(5)
         await super().disconnect()
         self.closed = True
 
@@ -330,7 +328,7 @@ async def test_a_cancelled_close_goes_to_its_end() -> None:
     gs = Scope(persistence=adapter)
     await gs.open()
     closing = asyncio.create_task(gs.close())
-    await turns(2)
+    await ticks(2)
     closing.cancel()
     await asyncio.wait([closing])
     assert closing.cancelled()

@@ -24,7 +24,7 @@ from goscope import (
 from goscope.events import CheckpointSaved, TaskCompleted, TaskResumed
 from goscope.testing import record_events
 
-from .support import Gate, Store, turns, until, watchers
+from .support import PausedCall, Store, lease_watchers, leases_of, ticks, wait_until
 
 pytestmark = pytest.mark.asyncio
 
@@ -45,9 +45,7 @@ async def saved(gs: Scope, task_id: str = "etl") -> Sequence[Checkpoint]:
 
 
 async def take_away(gs: Scope, task_id: str = "etl") -> None:
-    leases = gs.persistence.lease
-    assert leases is not None
-    await leases.force_release(f"task:{task_id}")
+    await leases_of(gs).force_release(f"task:{task_id}")
 
 
 async def stop_after(gs: Scope, *states: int, **options: Any) -> None:
@@ -122,15 +120,15 @@ async def test_a_save_is_committed_when_it_returns(gs: Scope, other: Scope) -> N
 
 
 async def test_a_cancelled_run_keeps_its_checkpoints(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def body(task: TaskContext[Any]) -> None:
         await task.checkpoint.save(State(1))
         task.checkpoint.update(State(2))
-        await gate.passing()
+        await paused.run()
 
     run = asyncio.create_task(gs.tasks.run("etl", body))
-    await gate.arrival()
+    await paused.started()
     run.cancel()
     await asyncio.wait([run])
     assert run.cancelled()
@@ -172,14 +170,14 @@ async def test_as_many_checkpoints_are_kept_as_told(gs: Scope, keep: int) -> Non
 @pytest.mark.parametrize("keep", [0, -1, 2.5, True])
 async def test_a_number_of_checkpoints_that_is_none_is_refused(gs: Scope, keep: Any) -> None:
     with pytest.raises(ValueError, match="max_checkpoints must be an int of at least 1"):
-        await gs.tasks.run("etl", turns, max_checkpoints=keep)  # type: ignore[arg-type]  # never called
+        await gs.tasks.run("etl", ticks, max_checkpoints=keep)  # type: ignore[arg-type]  # never called
 
 
 @pytest.mark.parametrize("option", ["save_interval", "wait"])
 async def test_a_bare_number_is_no_duration(gs: Scope, option: str) -> None:
     options: dict[str, Any] = {option: 5}
     with pytest.raises(TypeError, match="'5s'"):
-        await gs.tasks.run("etl", lambda task: turns(), **options)
+        await gs.tasks.run("etl", lambda task: ticks(), **options)
     with pytest.raises(TypeError, match="'5s'"):
         gs.resumable("etl", **options)
 
@@ -192,7 +190,7 @@ async def test_on_resume_is_called_once_before_the_body_of_a_resumed_run(gs: Sco
     order: list[tuple[str, TaskContext[State]]] = []
 
     async def resumed(task: TaskContext[State]) -> None:
-        await turns()
+        await ticks()
         order.append(("on_resume", task))
 
     async def body(task: TaskContext[State]) -> None:
@@ -212,7 +210,7 @@ async def test_on_resume_sees_the_task_where_it_stopped(gs: Scope) -> None:
     def resumed(task: TaskContext[State]) -> None:
         seen.append((task.checkpoint.data, task.checkpoint.sequence, task.progress.percentage))
 
-    await gs.tasks.run("etl", lambda task: turns(), type=State, on_resume=resumed)
+    await gs.tasks.run("etl", lambda task: ticks(), type=State, on_resume=resumed)
     assert seen == [(State(2), 2, 2.0)]
 
 
@@ -221,10 +219,10 @@ async def test_on_resume_is_not_called_when_there_is_nothing_to_resume(gs: Scope
         pytest.fail("this run is the first")
 
     await stop_after(gs, on_resume=resumed)  # fails without a checkpoint
-    await gs.tasks.run("etl", lambda task: turns(), on_resume=resumed)
+    await gs.tasks.run("etl", lambda task: ticks(), on_resume=resumed)
     await stop_after(gs, 1, on_resume=resumed)
-    await gs.tasks.run("etl", lambda task: turns())
-    await gs.tasks.run("etl", lambda task: turns(), on_resume=resumed)  # done, so it starts anew
+    await gs.tasks.run("etl", lambda task: ticks())
+    await gs.tasks.run("etl", lambda task: ticks(), on_resume=resumed)  # done, so it starts anew
 
 
 async def test_on_resume_runs_under_the_tasks_lease(gs: Scope, other: Scope) -> None:
@@ -232,7 +230,7 @@ async def test_on_resume_runs_under_the_tasks_lease(gs: Scope, other: Scope) -> 
 
     async def resumed(task: TaskContext[Any]) -> None:
         with pytest.raises(TaskAlreadyRunning):
-            await other.tasks.run("etl", lambda task: turns(), wait=0)
+            await other.tasks.run("etl", lambda task: ticks(), wait=0)
         await task.checkpoint.save(State(2))
 
     async def body(task: TaskContext[Any]) -> Any:
@@ -252,7 +250,7 @@ async def test_an_error_of_on_resume_ends_the_run_as_one_of_the_body(
         raise Stop
 
     async def failing_later(task: TaskContext[Any]) -> None:
-        await turns()
+        await ticks()
         failing(task)
 
     async def body(task: TaskContext[Any]) -> None:
@@ -261,7 +259,7 @@ async def test_an_error_of_on_resume_ends_the_run_as_one_of_the_body(
     with pytest.raises(Stop):
         await gs.tasks.run("etl", body, on_resume=failing_later if awaitable else failing)
     assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 2}]
-    assert watchers() == []
+    assert lease_watchers() == []
 
 
 async def test_a_resumable_function_takes_on_resume(gs: Scope) -> None:
@@ -286,7 +284,7 @@ async def test_a_resumable_function_takes_on_resume(gs: Scope) -> None:
 async def test_a_cancelled_save_keeps_the_sequence_right(gs: Scope, steps: int) -> None:
     async def body(task: TaskContext[Any]) -> None:
         save = asyncio.create_task(task.checkpoint.save(State(1)))
-        await turns(steps)
+        await ticks(steps)
         save.cancel()
         await asyncio.wait([save])
         rows = await saved(gs)
@@ -314,41 +312,41 @@ async def test_concurrent_saves_queue_up(gs: Scope) -> None:
 
 
 async def test_updates_are_saved_every_interval(store: Store, gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def body(task: TaskContext[Any]) -> None:
         for done in range(3):
             task.checkpoint.update(State(done), progress=done)
         assert task.checkpoint.data == State(2)
-        await gate.passing()
+        await paused.run()
 
     run = asyncio.create_task(gs.tasks.run("etl", body, save_interval="2s"))
-    await gate.arrival()
-    await store.settle()
+    await paused.started()
+    await store.wait_until_idle()
     assert await saved(gs) == []
-    await store.pass_time("2s")
+    await store.advance("2s")
     (row,) = await saved(gs)
     assert (row.data, row.progress) == ({"done": 2}, 2.0)
-    await store.pass_time("10s")
+    await store.advance("10s")
     assert len(await saved(gs)) == 1, "nothing new, nothing saved"
-    gate.open()
+    paused.resume()
     await run
 
 
 async def test_the_interval_is_5_s_unless_told_otherwise(store: Store, gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def body(task: TaskContext[Any]) -> None:
         task.checkpoint.update(State(1))
-        await gate.passing()
+        await paused.run()
 
     run = asyncio.create_task(gs.tasks.run("etl", body))
-    await gate.arrival()
-    await store.pass_time("4900ms")
+    await paused.started()
+    await store.advance("4900ms")
     assert await saved(gs) == []
-    await store.pass_time("200ms")
+    await store.advance("200ms")
     assert len(await saved(gs)) == 1
-    gate.open()
+    paused.resume()
     await run
 
 
@@ -383,31 +381,31 @@ async def test_saving_by_interval_ends_with_the_task(store: Store, gs: Scope, fa
 
     with pytest.raises(Stop) if fails else nullcontext():
         await gs.tasks.run("etl", body)
-    await store.pass_time("20s")
+    await store.advance("20s")
     assert len(await saved(gs)) == fails
     assert not [task for task in asyncio.all_tasks() if "_save_every_interval" in repr(task)]
-    assert watchers() == []
+    assert lease_watchers() == []
 
 
 # --- one owner at a time ---------------------------------------------------------------------
 
 
 async def test_a_second_run_in_the_same_process_is_refused_at_once(gs: Scope) -> None:
-    gate = Gate()
-    first = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing()))
-    await gate.arrival()
+    paused = PausedCall()
+    first = asyncio.create_task(gs.tasks.run("etl", lambda task: paused.run()))
+    await paused.started()
     with pytest.raises(TaskAlreadyRunning, match="task 'etl' is already running") as caught:
-        await gs.tasks.run("etl", lambda task: gate.passing())
+        await gs.tasks.run("etl", lambda task: paused.run())
     assert caught.value.holder is not None
-    gate.open()
+    paused.resume()
     await first
-    assert gate.entered == 1
+    assert paused.calls == 1
 
 
 async def test_a_task_that_runs_itself_is_refused_at_once(gs: Scope) -> None:
     async def body(task: TaskContext[Any]) -> None:
         with pytest.raises(TaskAlreadyRunning):
-            await gs.tasks.run("etl", lambda task: turns())
+            await gs.tasks.run("etl", lambda task: ticks())
 
     await asyncio.wait_for(gs.tasks.run("etl", body), 10)
 
@@ -415,83 +413,79 @@ async def test_a_task_that_runs_itself_is_refused_at_once(gs: Scope) -> None:
 async def test_a_second_run_elsewhere_is_refused_when_the_lease_is_seen_renewed(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate = Gate()
-    first = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing()))
-    await gate.arrival()
-    second = asyncio.create_task(other.tasks.run("etl", lambda task: gate.passing()))
-    await store.settle()
-    await store.pass_time("4s")  # renewed at a third of 10 s
+    paused = PausedCall()
+    first = asyncio.create_task(gs.tasks.run("etl", lambda task: paused.run()))
+    await paused.started()
+    second = asyncio.create_task(other.tasks.run("etl", lambda task: paused.run()))
+    await store.wait_until_idle()
+    await store.advance("4s")  # renewed at a third of 10 s
     assert second.done(), "it does not wait for the whole lease"
     with pytest.raises(TaskAlreadyRunning):
         await second
-    assert gate.entered == 1
-    gate.open()
+    assert paused.calls == 1
+    paused.resume()
     await first
 
 
 async def test_with_a_wait_it_waits_for_the_owner_to_end(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate = Gate()
-    first = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing(1)))
-    await gate.arrival()
-    here = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing(2), wait="60s"))
-    there = asyncio.create_task(other.tasks.run("etl", lambda task: gate.passing(3), wait="60s"))
-    await store.pass_time("20s")
-    gate.open()
-    await store.pass_time("5s")
+    paused = PausedCall()
+    first = asyncio.create_task(gs.tasks.run("etl", lambda task: paused.run(1)))
+    await paused.started()
+    here = asyncio.create_task(gs.tasks.run("etl", lambda task: paused.run(2), wait="60s"))
+    there = asyncio.create_task(other.tasks.run("etl", lambda task: paused.run(3), wait="60s"))
+    await store.advance("20s")
+    paused.resume()
+    await store.advance("5s")
     assert [await run for run in (first, here, there)] == [1, 2, 3]
-    assert gate.most_running == 1
+    assert paused.max_running == 1
 
 
 async def test_a_wait_that_is_over_is_refused(store: Store, gs: Scope, other: Scope) -> None:
-    gate = Gate()
-    first = asyncio.create_task(gs.tasks.run("etl", lambda task: gate.passing()))
-    await gate.arrival()
+    paused = PausedCall()
+    first = asyncio.create_task(gs.tasks.run("etl", lambda task: paused.run()))
+    await paused.started()
     with pytest.raises(TaskAlreadyRunning):
-        await other.tasks.run("etl", lambda task: gate.passing(), wait=0)
-    second = asyncio.create_task(other.tasks.run("etl", lambda task: gate.passing(), wait="15s"))
-    await store.settle()
-    await store.pass_time("14s")
+        await other.tasks.run("etl", lambda task: paused.run(), wait=0)
+    second = asyncio.create_task(other.tasks.run("etl", lambda task: paused.run(), wait="15s"))
+    await store.wait_until_idle()
+    await store.advance("14s")
     assert not second.done()
-    await store.pass_time("2s")
+    await store.advance("2s")
     with pytest.raises(TaskAlreadyRunning):
         await second
-    gate.open()
+    paused.resume()
     await first
 
 
 async def test_an_owner_that_hangs_is_replaced_when_its_lease_runs_out(
     store: Store, gs: Scope
 ) -> None:
-    leases = gs.persistence.lease
-    assert leases is not None
-    assert await leases.acquire("task:etl", "10s") is not None
-    run = asyncio.create_task(gs.tasks.run("etl", lambda task: turns()))
-    await store.settle()
-    await store.pass_time("9s")
+    assert await leases_of(gs).acquire("task:etl", "10s") is not None
+    run = asyncio.create_task(gs.tasks.run("etl", lambda task: ticks()))
+    await store.wait_until_idle()
+    await store.advance("9s")
     assert not run.done()
-    await store.pass_time("2s")
-    await until(run.done)
+    await store.advance("2s")
+    await wait_until(run.done)
     await run
 
 
 async def test_of_two_who_replace_a_hanging_owner_one_runs(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    leases = gs.persistence.lease
-    assert leases is not None
-    await leases.acquire("task:etl", "10s")
-    gate = Gate()
+    await leases_of(gs).acquire("task:etl", "10s")
+    paused = PausedCall()
     runs = [
-        asyncio.create_task(scope.tasks.run("etl", lambda task: gate.passing()))
+        asyncio.create_task(scope.tasks.run("etl", lambda task: paused.run()))
         for scope in (gs, gs, other)
     ]
-    await store.settle()
-    await store.pass_time("30s")
-    assert gate.most_running == 1
-    gate.open()
-    await store.settle()
+    await store.wait_until_idle()
+    await store.advance("30s")
+    assert paused.max_running == 1
+    paused.resume()
+    await store.wait_until_idle()
     results = await asyncio.gather(*runs, return_exceptions=True)
     assert sum(isinstance(result, TaskAlreadyRunning) for result in results) == 2
 
@@ -499,18 +493,18 @@ async def test_of_two_who_replace_a_hanging_owner_one_runs(
 async def test_an_owner_that_lost_its_lease_is_ended_and_saves_nothing(
     store: Store, gs: Scope, other: Scope
 ) -> None:
-    gate = Gate()
+    paused = PausedCall()
 
     async def late(task: TaskContext[Any]) -> None:
         await task.checkpoint.save(State(1))
         task.checkpoint.update(State(99))
-        await gate.passing()
+        await paused.run()
 
     first = asyncio.create_task(gs.tasks.run("etl", late, save_interval="1h"))
-    await gate.arrival()
+    await paused.started()
     await take_away(gs)
     await stop_after(other, 5)
-    await store.pass_time("4s")
+    await store.advance("4s")
     with pytest.raises(LeaseLost):
         await asyncio.wait_for(first, 10)
     assert [row.data for row in await saved(gs)] == [{"done": 1}, {"done": 5}]
@@ -557,13 +551,13 @@ async def test_a_late_success_deletes_nothing_of_the_next_owners(gs: Scope, othe
 
 
 async def test_different_tasks_run_side_by_side(gs: Scope) -> None:
-    gate = Gate()
+    paused = PausedCall()
     async with asyncio.TaskGroup() as group:
         for number in range(3):
-            group.create_task(gs.tasks.run(f"etl:{number}", lambda task: gate.passing()))
-        await gate.arrival(3)
-        gate.open()
-    assert gate.most_running == 3
+            group.create_task(gs.tasks.run(f"etl:{number}", lambda task: paused.run()))
+        await paused.started(3)
+        paused.resume()
+    assert paused.max_running == 3
 
 
 # --- progress --------------------------------------------------------------------------------
@@ -578,7 +572,7 @@ async def test_progress_tells_percentage_eta_and_listeners(store: Store, gs: Sco
     async def body(task: TaskContext[Any]) -> None:
         stop = task.progress.listen(listener)
         assert task.progress.eta_ms is None
-        await store.pass_time("10s")
+        await store.advance("10s")
         task.progress.update(25)
         stop()
         task.progress.update(50)
@@ -594,7 +588,7 @@ async def test_the_eta_of_a_resumed_task_is_of_its_own_speed(store: Store, gs: S
     await stop_after(gs, 50)
 
     async def body(task: TaskContext[Any]) -> int | None:
-        await store.pass_time("10s")
+        await store.advance("10s")
         task.progress.update(75)
         return task.progress.eta_ms
 
@@ -672,7 +666,7 @@ async def test_a_plain_function_is_refused(gs: Scope) -> None:
 async def test_saves_the_resumption_and_the_end_are_told(gs: Scope) -> None:
     with record_events(gs) as events:
         await stop_after(gs, 30)
-        await gs.tasks.run("etl", lambda task: turns())
+        await gs.tasks.run("etl", lambda task: ticks())
     told = [event for event in events if event.key == "etl"]
     assert [type(event) for event in told] == [CheckpointSaved, TaskResumed, TaskCompleted]
     steps = [
