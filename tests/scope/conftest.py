@@ -1,4 +1,4 @@
-"""Fixtures: stores and scopes, in memory and on a SQLite file, and a folder of plugins."""
+"""Fixtures: scopes on one store, in memory and in a SQLite file; circuits; a folder of plugins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from goscope import Scope, _plugins
+from goscope import CircuitBreaker, Scope, _plugins
 
 from .sites import Site
 from .support import Store
@@ -36,6 +36,18 @@ async def other(store: Store) -> AsyncIterator[Scope]:
     """Another open scope on the same store: to the first one, it is another process."""
     async with store.scope() as scope:
         yield scope
+
+
+@pytest.fixture
+def breaker(gs: Scope) -> CircuitBreaker:
+    """A circuit that opens at the third failure, for 30 s."""
+    return gs.circuit_breaker("api", failure_threshold=3)
+
+
+@pytest.fixture
+def other_breaker(other: Scope) -> CircuitBreaker:
+    """The same circuit in another process."""
+    return other.circuit_breaker("api", failure_threshold=3)
 
 
 @pytest.fixture
