@@ -30,8 +30,9 @@ async def must_not_run() -> None:
 
 async def fail_times(breaker: CircuitBreaker, count: int) -> None:
     for _ in range(count):
-        with pytest.raises(ServiceDown):
+        with pytest.raises(ServiceDown) as caught:
             await breaker.call(fail)
+        assert not hasattr(caught.value, "__notes__"), "the failure was not recorded"
 
 
 async def state(breaker: CircuitBreaker) -> tuple[str, int]:
