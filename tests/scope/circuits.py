@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from goscope import (
-    CircuitBreaker,
-    LockTimeout,
-)
+from goscope import CircuitBreaker, LockTimeout
 
 from .support import Store
 

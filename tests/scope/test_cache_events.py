@@ -8,12 +8,7 @@ from typing import Any
 import pytest
 
 from goscope import Scope
-from goscope.events import (
-    CacheComputed,
-    CacheHit,
-    CacheMiss,
-    CacheRefreshFailed,
-)
+from goscope.events import CacheComputed, CacheHit, CacheMiss, CacheRefreshFailed
 from goscope.testing import record_events
 
 from .factories import CountingFactory, fail, store_stale

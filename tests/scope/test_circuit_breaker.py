@@ -10,12 +10,7 @@ from typing import Any
 
 import pytest
 
-from goscope import (
-    CircuitBreaker,
-    CircuitOpen,
-    ConfigurationError,
-    Scope,
-)
+from goscope import CircuitBreaker, CircuitOpen, ConfigurationError, Scope
 from goscope.testing import FakeClock
 from goscope_sqlite import SQLiteAdapter
 

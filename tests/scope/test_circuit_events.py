@@ -6,13 +6,7 @@ import asyncio
 
 import pytest
 
-from goscope import (
-    CircuitBreaker,
-    CircuitBreakerState,
-    CircuitOpen,
-    LockTimeout,
-    Scope,
-)
+from goscope import CircuitBreaker, CircuitBreakerState, CircuitOpen, LockTimeout, Scope
 from goscope.backend.records import RecordCircuitBreakerStateProvider
 from goscope.events import (
     CircuitClosed,

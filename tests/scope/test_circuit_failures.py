@@ -6,12 +6,7 @@ import asyncio
 
 import pytest
 
-from goscope import (
-    CircuitBreaker,
-    CircuitOpen,
-    LockTimeout,
-    Scope,
-)
+from goscope import CircuitBreaker, CircuitOpen, LockTimeout, Scope
 
 from .circuits import ServiceDown, fail_times, state, work
 from .support import PausedCall

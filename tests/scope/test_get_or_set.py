@@ -11,12 +11,7 @@ import pytest
 
 from goscope import CorruptValue, Scope, SerializationError
 from goscope.backend.records import RecordCacheProvider
-from goscope.events import (
-    CacheComputed,
-    CacheCorrupt,
-    CacheMiss,
-    CacheRefreshFailed,
-)
+from goscope.events import CacheComputed, CacheCorrupt, CacheMiss, CacheRefreshFailed
 from goscope.memory import MemoryAdapter
 from goscope.testing import record_events
 

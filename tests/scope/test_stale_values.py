@@ -9,10 +9,7 @@ import pytest
 
 from goscope import Scope
 from goscope.backend.records import RecordCacheProvider
-from goscope.events import (
-    CacheHit,
-    CacheRefreshFailed,
-)
+from goscope.events import CacheHit, CacheRefreshFailed
 from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock, record_events
 

@@ -7,10 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from goscope import (
-    CircuitBreaker,
-    Scope,
-)
+from goscope import CircuitBreaker, Scope
 from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock
 

@@ -6,12 +6,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from typing import TypeAlias
 
-from goscope import (
-    BackendBusy,
-    BackendUnavailable,
-    CircuitBreakerState,
-    Scope,
-)
+from goscope import BackendBusy, BackendUnavailable, CircuitBreakerState, Scope
 from goscope.backend import Fence
 from goscope.backend.records import RecordCircuitBreakerStateProvider, RecordLockProvider
 from goscope.memory import MemoryAdapter

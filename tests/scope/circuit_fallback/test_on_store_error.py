@@ -16,9 +16,7 @@ from goscope import (
     ConfigurationError,
     Scope,
 )
-from goscope.events import (
-    CircuitStoreRecovered,
-)
+from goscope.events import CircuitStoreRecovered
 from goscope.testing import FakeClock, record_events
 from goscope_sqlite import SQLiteAdapter
 

@@ -7,16 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
-from goscope import (
-    BackendBusy,
-    CircuitBreaker,
-    CircuitOpen,
-    Scope,
-)
-from goscope.events import (
-    CircuitStoreFailed,
-    CircuitStoreRecovered,
-)
+from goscope import BackendBusy, CircuitBreaker, CircuitOpen, Scope
+from goscope.events import CircuitStoreFailed, CircuitStoreRecovered
 from goscope.testing import FakeClock, record_events
 
 from ..circuits import ServiceDown, fail_times, work

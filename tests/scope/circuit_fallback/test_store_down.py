@@ -6,11 +6,7 @@ import asyncio
 
 import pytest
 
-from goscope import (
-    CircuitBreaker,
-    CircuitOpen,
-    Scope,
-)
+from goscope import CircuitBreaker, CircuitOpen, Scope
 from goscope.events import (
     CircuitClosed,
     CircuitHalfOpened,
