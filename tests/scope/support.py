@@ -128,6 +128,11 @@ async def wait_until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
+def block_loop(clock: FakeClock, duration_ms: int) -> None:
+    """Let time pass without a tick of the event loop, as a body does that blocks it."""
+    clock._move_to(clock.steady_ms() + duration_ms)  # private: `advance` runs the loop
+
+
 def leases_of(gs: Scope) -> LockProvider:
     """The leases of the features of an open scope."""
     leases = gs.persistence.lease
