@@ -37,7 +37,7 @@ class LockedBody:
 
     async def end(self) -> BaseException | None:
         """The exception of the block. The task itself must not have been cancelled."""
-        await asyncio.wait([self.task], timeout=10)
+        await asyncio.wait([self.task], timeout=30)
         assert self.task.done(), "the body is still running"
         assert not self.task.cancelled(), "a cancellation was left behind"
         return self.raised
