@@ -52,6 +52,7 @@ EXAMPLES: list[tuple[GoscopeError, list[str]]] = [
         ["'redis'", "memory, sqlite", 'section "Backends" of goscope\'s README'],
     ),
     (errors.UnknownBackend("redis", ()), ["installed: none"]),
+    (errors.UnknownBackend("sqlit", ("memory", "sqlite")), ["Did you mean 'sqlite'?"]),
     (
         errors.BackendLoadError("x", "goscope-x 1.0", "no driver"),
         ["'x'", "goscope-x 1.0", "no driver", "upgrade"],
@@ -113,6 +114,14 @@ def test_every_error_is_drawn_in_the_docstring() -> None:
 def test_the_sentence_says_what_where_and_what_to_do(error: GoscopeError, says: list[str]) -> None:
     for words in says:
         assert words in str(error)
+
+
+@pytest.mark.parametrize("name", ["redis", "sqlit", "goscope-redis"])
+def test_an_unknown_backend_proposes_no_distribution(name: str) -> None:
+    """Anybody may own the name of one that does not exist yet."""
+    message = str(errors.UnknownBackend(name, ("memory", "sqlite")))
+    assert "pip" not in message
+    assert message.count("goscope-") == name.count("goscope-")
 
 
 @pytest.mark.parametrize("error", [error for error, _ in EXAMPLES])

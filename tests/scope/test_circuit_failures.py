@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from goscope import CircuitBreaker, CircuitOpen, LockTimeout, Scope
+from goscope import CircuitBreaker, CircuitOpen, ConfigurationError, LockTimeout, Scope
 
 from .circuits import ServiceDown, fail_times, state, work
 from .support import PausedCall
@@ -24,6 +24,76 @@ async def test_only_exceptions_of_the_selected_types_count(gs: Scope) -> None:
     with pytest.raises(KeyError):
         await breaker.call(wrong)
     assert await state(breaker) == ("closed", 0), "the service answered: a success"
+
+
+class HttpError(Exception):
+    def __init__(self, status: int) -> None:
+        self.status = status
+        super().__init__(f"status {status}")
+
+
+def is_server_error(exc: BaseException) -> bool:
+    return isinstance(exc, HttpError) and exc.status >= 500
+
+
+async def test_only_exceptions_for_which_the_function_is_true_count(gs: Scope) -> None:
+    breaker = gs.circuit_breaker("api", failure_threshold=2, on=is_server_error)
+
+    async def fetch(status: int) -> None:
+        raise HttpError(status)
+
+    async def fetch_status(status: int) -> None:
+        with pytest.raises(HttpError):
+            await breaker.call(lambda: fetch(status))
+
+    await fetch_status(500)
+    assert await state(breaker) == ("closed", 1)
+    await fetch_status(404)
+    assert await state(breaker) == ("closed", 0), "the service answered: a success"
+    await fetch_status(404)
+    await fetch_status(503)
+    await fetch_status(500)
+    assert await state(breaker) == ("open", 2)
+
+
+async def test_the_function_gets_the_exception_itself(gs: Scope) -> None:
+    error = ServiceDown()
+    breaker = gs.circuit_breaker("api", on=lambda exc: exc is error)
+
+    async def raise_error() -> None:
+        raise error
+
+    with pytest.raises(ServiceDown):
+        await breaker.call(raise_error)
+    assert await state(breaker) == ("closed", 1)
+
+
+async def test_the_function_is_not_asked_about_goscopes_own_errors_and_cancellations(
+    gs: Scope,
+) -> None:
+    def select(exc: BaseException) -> bool:
+        pytest.fail(f"asked about {exc!r}")
+
+    breaker = gs.circuit_breaker("api", on=select)
+
+    async def blocked() -> None:
+        raise LockTimeout("door", 0, None, None)
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(LockTimeout):
+        await breaker.call(blocked)
+    with pytest.raises(asyncio.CancelledError):
+        await breaker.call(cancelled)
+    assert await state(breaker) == ("closed", 0)
+
+
+async def test_the_function_is_part_of_the_settings_that_must_agree(gs: Scope) -> None:
+    gs.circuit_breaker("api", on=is_server_error)
+    gs.circuit_breaker("api", on=is_server_error)
+    with pytest.raises(ConfigurationError, match="already has other settings"):
+        gs.circuit_breaker("api", on=lambda exc: True)
 
 
 async def test_goscopes_own_errors_never_count(gs: Scope, breaker: CircuitBreaker) -> None:

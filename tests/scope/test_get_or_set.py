@@ -82,6 +82,22 @@ async def test_other_processes_share_the_computation(store: Store, gs: Scope, ot
     assert factory.calls == 0
 
 
+async def test_concurrent_callers_of_two_processes_compute_once(
+    store: Store, gs: Scope, other: Scope
+) -> None:
+    paused = PausedCall()
+    callers = [
+        asyncio.create_task(scope.cache.get_or_set("key", lambda: paused.run(7)))
+        for scope in (gs, other) * 4
+    ]
+    await paused.started()
+    await store.wait_until_idle()
+    paused.resume()
+    await store.advance("1s")
+    assert await asyncio.gather(*callers) == [7] * 8
+    assert paused.calls == 1
+
+
 class LateEntries(RecordCacheProvider):
     """Another process stores the value right after the first lookup."""
 

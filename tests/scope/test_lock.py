@@ -197,7 +197,40 @@ async def test_the_age_of_a_holder_from_the_future_is_0(
     assert caught.value.age_ms == 0
 
 
-async def test_try_lock_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:
+async def test_a_handle_names_its_lease_and_its_store(store: Store) -> None:
+    async with (
+        store.scope() as gs,
+        store.scope() as other,
+        Scope(persistence=MemoryAdapter(locks="shared", key_prefix="shop:")) as foreign,
+    ):
+        handle = await gs.lock("door").acquire()
+        other_handle = await other.lock("gate").acquire()
+        foreign_handle = await foreign.lock("door").acquire()
+    assert (handle.stored_key, foreign_handle.stored_key) == ("lock:door", "shop:lock:door")
+    assert handle.store_id == other_handle.store_id != ""
+    assert foreign_handle.store_id not in ("", handle.store_id)
+
+
+async def test_the_handle_of_an_in_memory_lock_has_no_store() -> None:
+    async with Scope(backend="memory", key_prefix="shop:") as gs:
+        handle = await gs.lock("door").acquire()
+    assert (handle.stored_key, handle.store_id, handle.fencing_token) == (
+        "shop:lock:door",
+        "",
+        None,
+    )
+
+
+async def test_try_acquire_does_not_wait_whatever_the_wait_of_the_lock(gs: Scope) -> None:
+    lock = gs.lock("door", wait="1h")
+    async with lock:
+        assert await lock.try_acquire() is None
+    handle = await lock.try_acquire()
+    assert handle is not None
+    await handle.release()
+
+
+async def test_try_acquire_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:
     handle = await gs.lock("door", ttl="5s").try_acquire()
     assert handle is not None
     assert handle.key == "door"

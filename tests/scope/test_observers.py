@@ -7,6 +7,7 @@ import functools
 import logging
 import re
 from collections.abc import Awaitable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from goscope import BackendBusy, ConfigurationError, LeaseLost, Scope, TaskContext
 from goscope.events import (
+    CacheComputed,
     CacheCorrupt,
     CacheMiss,
     Event,
@@ -129,7 +131,28 @@ async def test_the_duration_of_an_acquired_lock_is_the_wait(store: Store, gs: Sc
     assert 2000 <= events[0].duration_ms <= 2500
 
 
-async def test_try_lock_tells_what_it_took(gs: Scope) -> None:
+async def test_durations_do_not_depend_on_the_wall_clock(store: Store, gs: Scope) -> None:
+    with record_events(gs) as events:
+        async with gs.lock("door"):
+            store.clock.step_wall("1h")
+            await store.advance("2s")
+            store.clock.step_wall(-timedelta(hours=2))
+    assert [event.duration_ms for event in events] == [0, 2000]
+
+
+async def test_the_duration_of_what_began_unobserved_is_0(store: Store, gs: Scope) -> None:
+    """The scope reads no clock for events that nobody observes."""
+    paused = PausedCall()
+    call = asyncio.create_task(gs.cache.get_or_set("key", paused.run))
+    await paused.started()
+    with record_events(gs) as events:
+        await store.advance("2s")
+        paused.resume()
+        await call
+    assert [(type(event), event.duration_ms) for event in events] == [(CacheComputed, 0)]
+
+
+async def test_try_acquire_emits_what_it_acquired(gs: Scope) -> None:
     with record_events(gs) as events:
         handle = await gs.lock("door").try_acquire()
         assert handle is not None

@@ -15,6 +15,7 @@ from goscope import (
     Capability,
     CapabilityMissing,
     ConfigurationError,
+    Duration,
     PersistenceAdapter,
     Scope,
     ScopeNotOpen,
@@ -187,6 +188,18 @@ async def test_an_adapter_needs_no_base_class() -> None:
     assert not adapter.is_connected
 
 
+@pytest.mark.parametrize("attribute", ["clock", "default_lock_ttl_ms", "capabilities"])
+@pytest.mark.asyncio
+async def test_an_adapter_that_lacks_an_attribute_is_refused_at_open(attribute: str) -> None:
+    adapter = ForeignAdapter()
+    delattr(adapter, attribute)
+    gs = Scope(persistence=adapter)
+    with pytest.raises(ConfigurationError, match=f"ForeignAdapter .* has no {attribute}"):
+        await gs.open()
+    assert not gs.is_open
+    assert not adapter.is_connected
+
+
 @pytest.mark.asyncio
 async def test_prefixes_keep_two_scopes_on_one_file_apart(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
@@ -273,10 +286,13 @@ async def test_every_capability_has_some_advice() -> None:
 # --- lease_ttl -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("lease_ttl", ["60s", timedelta(seconds=60)])
 @pytest.mark.asyncio
-async def test_lease_ttl_is_how_long_the_leases_of_features_run(store: Store) -> None:
+async def test_lease_ttl_is_how_long_the_leases_of_features_run(
+    store: Store, lease_ttl: Duration
+) -> None:
     paused = PausedCall()
-    async with store.scope(lease_ttl="60s") as gs:
+    async with store.scope(lease_ttl=lease_ttl) as gs:
         call = asyncio.create_task(gs.idempotency.run("key", paused.run))
         await paused.started()
         holder = await leases_of(gs).holder("idempotency:key")
@@ -287,13 +303,9 @@ async def test_lease_ttl_is_how_long_the_leases_of_features_run(store: Store) ->
 
 
 @pytest.mark.parametrize(("value", "error"), [(10, TypeError), ("0s", ValueError)])
-def test_a_lease_ttl_that_is_none_is_refused(value: Any, error: type[Exception]) -> None:
+def test_an_invalid_lease_ttl_is_refused(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         Scope(backend="memory", lease_ttl=value)
-
-
-def test_a_timedelta_is_a_duration_as_well() -> None:
-    assert Scope(backend="memory", lease_ttl=timedelta(seconds=3))._lease_ttl_ms == 3000
 
 
 # --- closing ---------------------------------------------------------------------------------
