@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from goscope import CircuitBreaker, Scope, _plugins
 
-from .sites import Site
+from . import backends
+from .sites import BACKENDS, SCHEMES, Site
 from .support import Store
 
 
@@ -63,6 +64,16 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     _forget_plugins()
     for module in made.imported():
         del sys.modules[module]
+
+
+@pytest.fixture
+def noting_backends(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Install the backends of `backends`, in a working directory without settings."""
+    plugin = f"{backends.__name__}:plugin"
+    points = {BACKENDS: {"server": plugin, "plain": plugin}, SCHEMES: {"server+tls": plugin}}
+    site.add_distribution("acme-goscope", points)
+    monkeypatch.chdir(tmp_path)
+    backends.opened_with.clear()
 
 
 def _forget_plugins() -> None:

@@ -15,7 +15,7 @@ OBSERVERS: Final = "goscope.plugins"
 VERSION: Final = "6.5"
 """The version of every distribution."""
 
-RAISES: Final = "raise RuntimeError('out of order')\n"
+RAISES: Final = "raise RuntimeError('broken')\n"
 """The source of a module that cannot be imported."""
 
 

@@ -126,7 +126,7 @@ async def test_a_broken_backend_affects_no_other_until_it_is_chosen(site: Site) 
         await open_backend("broken")
     error = caught.value
     assert (error.name, error.distribution) == ("broken", "acme-goscope 6.5")
-    assert "out of order" in str(error)
+    assert "broken" in str(error)
     assert "Reinstall or upgrade acme-goscope" in str(error)
     assert isinstance(error.__cause__, RuntimeError)
 
@@ -151,9 +151,9 @@ BROKEN = {
 
         @hookimpl
         def goscope_backends():
-            raise RuntimeError("out of order")
+            raise RuntimeError("broken")
         """,
-        "out of order",
+        "broken",
     ),
     "a coroutine hook": (
         """

@@ -1,4 +1,4 @@
-"""A cancelled caller of a feature leaves no lease, no watcher and no half-written state behind."""
+"""A cancelled caller of a feature leaves no lease, no watcher and no partial state behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def body() -> int:
 
 
 async def probe(gs: Scope) -> int:
-    """A call through a circuit that is half-open."""
+    """A call through a half-open circuit."""
     circuits = gs.persistence.circuit_breaker
     assert circuits is not None
     await circuits.set_state("key", CircuitBreakerState(state="half-open"))
@@ -46,7 +46,7 @@ async def milliseconds(count: int) -> None:
 @pytest.mark.parametrize("pause", [steps, milliseconds])
 @pytest.mark.parametrize("count", range(0, 13, 2))
 @pytest.mark.parametrize("feature", FEATURES)
-async def test_whenever_it_comes(
+async def test_a_caller_cancelled_at_any_time_leaves_nothing_behind(
     gs: Scope,
     other: Scope,
     feature: str,

@@ -1,99 +1,20 @@
-"""What a scope opens: a URL, keywords, the environment or a file; and how it reports mistakes."""
+"""What a scope opens: keywords, the environment or a file; and how it reports mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult
 
-import msgspec
 import pytest
 
 from goscope import ConfigurationError, InvalidOption, Scope, UnknownBackend
-from goscope.backend import Backend
-from goscope.hookspecs import hookimpl
 from goscope.memory import MemoryAdapter
 from goscope_sqlite import SQLiteAdapter
 
-from .sites import BACKENDS, SCHEMES, Site
+from .backends import PlainOptions, ServerOptions, error_of, opened_with, options_of, write_file
 
-
-class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
-    host: str = "localhost"
-    port: int = 1
-    user: str = ""
-    password: str = ""
-    tls: bool = False
-    timeout: str = "5s"
-
-
-@dataclass(frozen=True)
-class PlainOptions:
-    size: int = 1
-
-
-opened_with: list[Any] = []
-"""The options that the scopes of a test opened their backends with."""
-
-
-def server_options(url: SplitResult) -> Mapping[str, Any]:
-    parts = {"host": url.hostname, "port": url.port, "user": url.username}
-    return {name: part for name, part in parts.items() if part is not None}
-
-
-def _open(options: Any) -> MemoryAdapter:
-    opened_with.append(options)
-    return MemoryAdapter()
-
-
-SERVER = Backend(
-    name="server",
-    summary="its URL has every part",
-    options=ServerOptions,
-    open=_open,
-    url_options=server_options,
-)
-PLAIN = Backend(
-    name="plain", summary="its options are a dataclass", options=PlainOptions, open=_open
-)
-
-
-class Plugin:
-    @hookimpl
-    def goscope_backends(self) -> Sequence[Backend]:
-        return [SERVER, PLAIN]
-
-
-plugin = Plugin()
-
-
-@pytest.fixture(autouse=True)
-def _backends(site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Two more backends, and a working directory without settings."""
-    value = f"{__name__}:plugin"
-    points = {BACKENDS: {"server": value, "plain": value}, SCHEMES: {"server+tls": value}}
-    site.add_distribution("acme-goscope", points)
-    monkeypatch.chdir(tmp_path)
-    opened_with.clear()
-
-
-async def options_of(gs: Scope) -> Any:
-    async with gs:
-        return opened_with[-1]
-
-
-async def error_of(gs: Scope) -> str:
-    """The message of the error that opening the scope raises."""
-    with pytest.raises(ConfigurationError) as caught:
-        await gs.open()
-    assert not gs.is_open
-    return str(caught.value)
-
-
-# --- keywords --------------------------------------------------------------------------------
+pytestmark = pytest.mark.usefixtures("noting_backends")
 
 
 @pytest.mark.asyncio
@@ -182,80 +103,11 @@ def test_an_adapter_and_settings_exclude_each_other(settings: dict[str, Any]) ->
         Scope(*url, persistence=MemoryAdapter(), **settings)
 
 
-# --- URLs ------------------------------------------------------------------------------------
-
-
-@pytest.mark.asyncio
-async def test_a_url_names_backend_and_options() -> None:
-    gs = Scope("server://ada:secret@db:7?tls=true&timeout=9s")
-    assert await options_of(gs) == ServerOptions(
-        host="db", port=7, user="ada", tls=True, timeout="9s"
-    )
-
-
-@pytest.mark.asyncio
-async def test_a_backend_may_have_other_schemes_than_its_name() -> None:
-    assert await options_of(Scope("server+tls://db")) == ServerOptions(host="db")
-
-
-@pytest.mark.asyncio
-async def test_a_scheme_that_no_backend_has_is_an_unknown_backend() -> None:
-    with pytest.raises(UnknownBackend, match=r"'server\+ssl' .*Did you mean 'server'\?"):
-        await Scope("server+ssl://db").open()
-
-
-@pytest.mark.asyncio
-async def test_keywords_complete_a_url() -> None:
-    gs = Scope("server://db", password="secret")
-    assert await options_of(gs) == ServerOptions(host="db", password="secret")
-
-
-@pytest.mark.asyncio
-async def test_a_file_is_relative_with_three_slashes_and_absolute_with_four(
-    tmp_path: Path,
-) -> None:
-    async with Scope("sqlite:///one.db?locks=shared"), Scope(f"sqlite:///{tmp_path}/two.db"):
-        pass
-    assert (tmp_path / "one.db").exists()
-    assert (tmp_path / "two.db").exists()
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("app.db", "'app.db' names no backend: write it as sqlite:///app.db"),
-        ("sqlite:app.db", "names no backend"),
-        ("memory://host", "takes neither host nor path, write memory://"),
-        ("memory:///path", "takes neither host nor path"),
-        ("sqlite://app.db", "three slashes for a relative path"),
-        ("sqlite:///", "names no file"),
-        ("server://db?prot=7", "did you mean 'port'?"),
-        ("server://db?tls=perhaps", "option 'tls' in the URL 'server://db'"),
-        ("server://db?host=other", "option 'host' in the URL 'server://db': is given twice"),
-        ("server://db?tls=1&tls=0", "is given twice"),
-        ("redis://db", "no backend named 'redis' is installed"),
-        ("server://[db", "is not a valid URL"),
-        ("server://db:port", "has an invalid port"),
-    ],
-)
-async def test_an_invalid_url_is_explained(url: str, message: str) -> None:
-    assert message in await error_of(Scope(url))
-
-
-# --- environment and files -------------------------------------------------------------------
-
-
 @pytest.mark.asyncio
 async def test_without_settings_the_error_lists_the_ways_to_set_them() -> None:
     message = await error_of(Scope())
     for way in ("Scope('sqlite:///app.db')", "GOSCOPE_URL", "goscope.toml", "pyproject.toml"):
         assert way in message
-
-
-def write(name: str, text: str) -> None:
-    """A file in the working directory."""
-    Path(name).write_text(text)
 
 
 def write_files(*names: str) -> None:
@@ -264,7 +116,7 @@ def write_files(*names: str) -> None:
         "pyproject.toml": '[tool.goscope]\nbackend = "server"\nhost = "pyproject.toml"\n',
     }
     for name in names:
-        write(name, texts[name])
+        write_file(name, texts[name])
 
 
 @pytest.mark.asyncio
@@ -284,13 +136,13 @@ async def test_goscope_toml_overrides_pyproject_toml() -> None:
 
 @pytest.mark.asyncio
 async def test_a_pyproject_without_a_goscope_table_is_ignored() -> None:
-    write("pyproject.toml", '[project]\nname = "shop"\n')
+    write_file("pyproject.toml", '[project]\nname = "shop"\n')
     assert "no backend was chosen" in await error_of(Scope())
 
 
 @pytest.mark.asyncio
 async def test_a_file_may_hold_a_url() -> None:
-    write("goscope.toml", 'url = "server://db?port=7"\ntls = true\n')
+    write_file("goscope.toml", 'url = "server://db?port=7"\ntls = true\n')
     assert await options_of(Scope()) == ServerOptions(host="db", port=7, tls=True)
 
 
@@ -307,7 +159,7 @@ async def test_settings_in_code_ignore_the_environment_and_the_files(
     monkeypatch: pytest.MonkeyPatch, chosen: str
 ) -> None:
     monkeypatch.setenv("GOSCOPE_URL", "server://environment")
-    write("goscope.toml", "not TOML")
+    write_file("goscope.toml", "not TOML")
     scopes = {
         "url": Scope("memory://"),
         "backend": Scope(backend="memory"),
@@ -330,13 +182,13 @@ async def test_settings_in_code_ignore_the_environment_and_the_files(
     ],
 )
 async def test_an_error_in_a_file_names_the_file(text: str, message: str) -> None:
-    write("goscope.toml", text)
+    write_file("goscope.toml", text)
     assert message in await error_of(Scope())
 
 
 @pytest.mark.asyncio
 async def test_a_goscope_setting_that_is_not_a_table_is_refused() -> None:
-    write("pyproject.toml", "[tool]\ngoscope = 7\n")
+    write_file("pyproject.toml", "[tool]\ngoscope = 7\n")
     assert "tool.goscope in pyproject.toml must be a table" in await error_of(Scope())
 
 
@@ -346,59 +198,3 @@ async def test_an_error_in_the_variable_names_the_variable(
 ) -> None:
     monkeypatch.setenv("GOSCOPE_URL", "server://db?hots=db")
     assert "in GOSCOPE_URL 'server://db'" in await error_of(Scope())
-
-
-# --- secrets ---------------------------------------------------------------------------------
-
-SECRET_URLS = [
-    "server://ada:s3cret@db?nonsense=1",
-    "server://ada:s3cret@db:port",
-    "server://ada:x/s3cret@db?nonsense=1",
-    "server://ada:s3cret/x@db",
-    "server://ada:x?s3cret@db",
-    "server://ada:x#s3cret@db",
-    "server://ada:x@s3cret@db?nonsense=1",
-    "server://ada:s3cret\N{CARE OF}@db",
-    "server://[ada:s3cret@db",
-    "server://db?nonsense=s3cret",
-    "server://db?port=s3cret",
-    "ada:s3cret@db",
-    "memory://ada:s3cret@db",
-    "nosuch://ada:s3cret@db",
-]
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize("url", SECRET_URLS)
-@pytest.mark.parametrize("source", ["code", "environment", "file"])
-async def test_passwords_are_never_shown(
-    url: str, source: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither the error, nor its causes, nor a repr contains one."""
-    gs = Scope(url) if source == "code" else Scope()
-    if source == "environment":
-        monkeypatch.setenv("GOSCOPE_URL", url)
-    if source == "file":
-        write("goscope.toml", f'url = "{url}"')
-    assert "s3cret" not in repr(gs)
-    with pytest.raises(ConfigurationError) as caught:
-        await gs.open()
-    error: BaseException | None = caught.value
-    while error is not None:
-        assert "s3cret" not in str(error)
-        assert "s3cret" not in repr(error)
-        error = error.__cause__ if error.__suppress_context__ else error.__context__
-
-
-@pytest.mark.asyncio
-async def test_the_rest_of_a_url_is_shown() -> None:
-    message = await error_of(Scope("server://ada:s3cret@db:7/path?nonsense=1"))
-    assert "'server://ada:***@db:7/path'" in message
-
-
-@pytest.mark.asyncio
-async def test_the_repr_of_an_open_scope_names_only_its_backend() -> None:
-    gs = Scope("server://ada:s3cret@db")
-    async with gs:
-        assert repr(gs) == "<goscope.Scope open on server>"
-    assert repr(gs) == "<goscope.Scope closed>"
