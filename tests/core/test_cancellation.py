@@ -62,7 +62,7 @@ async def test_a_cancelled_caller_can_still_read_the_outcome() -> None:
 
 
 async def test_the_cancellation_wins_over_the_error() -> None:
-    """And the error is not reported as one that nobody retrieved."""
+    """And asyncio does not report the error as never retrieved."""
     event = asyncio.Event()
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))

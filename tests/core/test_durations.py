@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Private: every duration of a scope's API goes through these.
 from goscope._tools.duration import strict_milliseconds, wait_milliseconds
 from goscope.backend import milliseconds
 

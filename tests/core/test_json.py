@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Private: every stored value goes through these.
 from goscope._tools.codec import convert, decode
 from goscope.backend import DecodeError, encode
 from goscope.errors import ConfigurationError, SerializationError

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Private: every key, prefix and pattern goes through these.
 from goscope._tools.key import MAX_KEY_LENGTH, check_key, check_pattern, check_prefix
 from goscope.backend import literal_prefix, pattern_regex
 from goscope.errors import ConfigurationError

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+# Private: through the providers, its effect could be measured in real time only.
 from goscope._tools import loop_budget
 from goscope._tools.loop_budget import LoopBudget
 from goscope.backend import encode

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+# Private: every wait of the library with a timeout goes through it.
 from goscope._tools.notifier import wait_with_timeout
 from goscope.backend import Clock, KeyedNotifier, SystemClock
 from goscope.testing import FakeClock

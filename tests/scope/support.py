@@ -83,7 +83,7 @@ class ForeignAdapter:
 
 
 class PausedCall:
-    """A call that pauses until the test resumes it; it counts who calls it."""
+    """A call that pauses until the test resumes it; it counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -142,4 +142,5 @@ def leases_of(gs: Scope) -> LockProvider:
 
 def lease_watchers() -> list[asyncio.Task[Any]]:
     """The tasks that renew leases."""
+    # By their private name: a task that was left behind shows nowhere else.
     return [task for task in asyncio.all_tasks() if "LeaseGuard._watch" in repr(task)]

@@ -1,4 +1,4 @@
-"""Adapters of a scope: who disconnects them, what they must have, and required capabilities."""
+"""Adapters of a scope: their disconnection, what they must have, and required capabilities."""
 
 from __future__ import annotations
 

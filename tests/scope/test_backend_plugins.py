@@ -132,7 +132,7 @@ async def test_a_broken_backend_affects_no_other_until_it_is_chosen(site: Site) 
 
 
 BROKEN = {
-    "an import that fails": ("import acme_driver_nobody_has", "acme_driver_nobody_has"),
+    "an import that fails": ("import acme_missing_driver", "acme_missing_driver"),
     "no hook at all": ("", "registers nothing"),
     "another name": (BACKEND.format(name="other"), "registers 'other', not a Backend"),
     "not a Backend": (
@@ -175,7 +175,7 @@ BROKEN = {
         """,
         "goscope_backend",
     ),
-    "a parameter nobody passes": (
+    "an unknown parameter": (
         """
         from goscope.hookspecs import hookimpl
 

@@ -138,7 +138,7 @@ async def test_durations_do_not_depend_on_the_wall_clock(store: Store, gs: Scope
 
 
 async def test_the_duration_of_what_began_unobserved_is_0(store: Store, gs: Scope) -> None:
-    """The scope reads no clock for events that nobody observes."""
+    """The scope reads the clock only for events that are observed."""
     paused = PausedCall()
     call = asyncio.create_task(gs.cache.get_or_set("key", paused.run))
     await paused.started()
@@ -177,7 +177,7 @@ async def test_recording_ends_with_its_block(gs: Scope) -> None:
     await gs.cache.get("three")
     assert [event.key for event in inner] == ["one"]
     assert [event.key for event in outer] == ["one", "two"]
-    assert gs._observers.active is False
+    assert gs._observers.active is False  # private: a list left behind shows nowhere else
 
 
 async def test_recording_may_start_before_the_scope_is_open() -> None:

@@ -30,6 +30,7 @@ async def test_a_stale_value_is_served_while_one_caller_refreshes(store: Store, 
     for _ in range(5):
         value = await gs.cache.get_or_set("key", refresh, ttl="5m", stale_for="1h")
         assert value == {"call": 1}
+    # By its private name: a second refresh would end without a trace.
     refreshing = [
         task for task in asyncio.all_tasks() if "CacheLoader._refresh_stale" in repr(task)
     ]
