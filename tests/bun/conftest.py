@@ -1,4 +1,4 @@
-"""The real Bun, and a service that runs under it."""
+"""Fixtures: the real Bun, a service that runs under it, and an adapter on the same file."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+
+from goscope_bun_compat import BunSQLiteAdapter
 
 INSTALLED = Path(__file__).parents[2] / ".bun/node_modules/.bin/bun"
 SERVICE = Path(__file__).with_name("service.ts")
 
 
 class BunService:
-    """The service under Bun: each call is one line to it and one line back."""
+    """The service under Bun: each call writes one line to it and reads one line from it."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -35,7 +38,7 @@ class BunService:
     def result(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        assert line, f"the service ended with code {self._process.wait(10)}, see its error above"
+        assert line, f"the service exited with code {self._process.wait(60)}, see its error above"
         return json.loads(line)
 
 
@@ -47,12 +50,18 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "shared.db"
 
 
+@pytest_asyncio.fixture
+async def adapter(path: Path) -> AsyncIterator[BunSQLiteAdapter]:
+    async with BunSQLiteAdapter(path, busy_timeout="60s") as adapter:
+        yield adapter
+
+
 @pytest.fixture(scope="session")
 def bun() -> str:
-    """The program; without it the tests are skipped, but never where a change is accepted."""
+    """The path of Bun. Without Bun the tests are skipped, or fail in continuous integration."""
     found = str(INSTALLED) if INSTALLED.exists() else shutil.which("bun")
     if found is None:
-        reason = "there is no Bun: `make bun` fetches it from npm"
+        reason = "Bun is not installed: run `make bun`, which fetches it from npm"
         if os.environ.get("GOSCOPE_CI") or os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -61,7 +70,7 @@ def bun() -> str:
 
 @pytest.fixture
 def serve(bun: str, path: Path) -> Iterator[Serve]:
-    """Start services under Bun on the file; they end with the test."""
+    """Start services under Bun on the file, which end with the test."""
     with ExitStack() as stack:
 
         def start(prefix: str = "") -> BunService:
@@ -71,7 +80,7 @@ def serve(bun: str, path: Path) -> Iterator[Serve]:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            stack.enter_context(process)  # waits at the end
+            stack.enter_context(process)  # waits for the process at the end
             stack.callback(process.kill)
             return BunService(process)
 

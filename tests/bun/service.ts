@@ -1,16 +1,16 @@
-// A service under Bun that keeps its state as go-go-scope does, in plain SQL on bun:sqlite.
+// A service under Bun that stores its state like go-go-scope, in plain SQL on bun:sqlite.
 //
 //     bun service.ts FILE PREFIX
 //
-// Each line of the input is a call, ["name", ...arguments]; each line of the output its result.
-// Values that JSON cannot carry are given as JavaScript expressions.
+// Each input line is a call, ["name", ...arguments]; each output line is its result.
+// JavaScript expressions stand for values that JSON cannot represent.
 
 import { Database } from "bun:sqlite";
 import { createInterface } from "node:readline";
 
 const [path, prefix = ""] = process.argv.slice(2);
 const db = new Database(path!);
-db.run("PRAGMA busy_timeout = 10000"); // bun:sqlite itself does not wait for a lock
+db.run("PRAGMA busy_timeout = 60000"); // by default bun:sqlite does not wait for a lock
 
 db.run(`CREATE TABLE IF NOT EXISTS go_goscope_circuit (
   key TEXT PRIMARY KEY, state TEXT NOT NULL, failure_count INTEGER NOT NULL DEFAULT 0,
@@ -85,7 +85,7 @@ const calls = {
 
   has: (key: string) => readCache.get(`${prefix}cache:${key}`, seconds()) !== null,
 
-  // Whether the value of the key is that of the expression, to the sign of zero.
+  // Whether the value of the key equals that of the expression, including the sign of zero.
   is(key: string, expression: string) {
     const row = readCache.get(`${prefix}cache:${key}`, seconds());
     return row !== null && Bun.deepEquals(JSON.parse(row.value), evaluate(expression), true);
@@ -117,12 +117,12 @@ const calls = {
 
   query: (sql: string) => db.query<Row, any[]>(sql).all(),
 
-  // Work for so many milliseconds beside other processes; what was done, by its name.
-  hammer(name: string, ms: number) {
+  // Work for so many milliseconds and rounds beside other processes. Return what was done.
+  hammer(name: string, ms: number, minRounds: number) {
     const done = { increments: 0, failures: 0, entries: 0, checkpoints: 0, torn: 0 };
     const end = Date.now() + ms;
-    for (let number = 1; Date.now() < end; number++) {
-      Bun.sleepSync(1); // a service has other things to do, too
+    for (let number = 1; Date.now() < end || number <= minRounds; number++) {
+      Bun.sleepSync(1); // a service has other work, too
       countInCache.run(`${prefix}cache:count`);
       done.increments++;
       countInCircuit.run(`${prefix}circuit:shared`, Date.now());

@@ -1,4 +1,4 @@
-"""The names of ``bun:sqlite``: what they return under Bun they return here."""
+"""The API of ``bun:sqlite`` returns the same values here as under Bun."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CALLS: list[list[Any]] = [
 ]
 
 
-def test_every_call_returns_what_it_returns_under_bun(bun: str, tmp_path: Path) -> None:
+def test_every_call_returns_the_same_as_under_bun(bun: str, tmp_path: Path) -> None:
     command = [bun, "-e", UNDER_BUN, str(tmp_path / "bun.db"), json.dumps(CALLS)]
     under_bun = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     with Database(tmp_path / "python.db") as database:
@@ -48,22 +48,22 @@ def test_every_call_returns_what_it_returns_under_bun(bun: str, tmp_path: Path) 
 
 
 def call(database: Database, method: str, sql: str, *parameters: Any) -> Any:
-    """What the call returns, in the words of JavaScript."""
+    """Make the call. Return its result under the names of JavaScript."""
     if method in ("all", "get"):
         return getattr(database.query(sql), method)(*parameters)
     statement = database.query(sql)
     changes = database.run(sql, *parameters) if method == "exec" else statement.run(*parameters)
-    words = asdict(changes)
-    return {"changes": words["changes"], "lastInsertRowid": words["last_insert_rowid"]}
+    result = asdict(changes)
+    return {"changes": result["changes"], "lastInsertRowid": result["last_insert_rowid"]}
 
 
-def test_parameters_may_be_named(tmp_path: Path) -> None:
+def test_parameters_can_be_passed_by_name_or_as_a_list(tmp_path: Path) -> None:
     with Database(tmp_path / "app.db") as database:
         assert database.query("SELECT $a + :b AS sum").get({"a": 1, "b": 2}) == {"sum": 3}
         assert database.query("SELECT ? + ? AS sum").get([1, 2]) == {"sum": 3}
 
 
-def test_a_lock_is_not_waited_for_unless_asked(tmp_path: Path) -> None:
+def test_a_statement_does_not_wait_for_a_lock_by_default(tmp_path: Path) -> None:
     with Database(tmp_path / "app.db") as one, Database(tmp_path / "app.db") as two:
         one.run("CREATE TABLE t (a)")
         one.run("BEGIN IMMEDIATE")
@@ -104,14 +104,14 @@ def test_a_database_in_memory_cannot_be_shared() -> None:
 
 
 @pytest.mark.parametrize("option", ["locks", "durability"])
-def test_an_option_that_does_not_fit_is_named(option: str) -> None:
+def test_an_invalid_option_is_named(option: str) -> None:
     wrong: Any = {option: "no"}
     with pytest.raises(InvalidOption, match=f"'{option}' in BunSQLiteAdapter"):
         BunSQLiteAdapter("app.db", **wrong)
 
 
 @pytest.mark.asyncio
-async def test_a_scope_opens_it_by_name_and_by_url(tmp_path: Path) -> None:
+async def test_a_scope_opens_the_backend_by_name_and_by_url(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     async with goscope.Scope(backend="sqlite-bun", path=str(path)) as gs:
         assert isinstance(gs.persistence, BunSQLiteAdapter)
@@ -121,7 +121,7 @@ async def test_a_scope_opens_it_by_name_and_by_url(tmp_path: Path) -> None:
         assert goscope.Capability.SHARED_LOCKS in gs.persistence.capabilities
 
 
-def test_the_options_are_those_of_the_adapter() -> None:
+def test_the_options_match_the_adapters_parameters() -> None:
     import inspect
 
     parameters = set(inspect.signature(BunSQLiteAdapter).parameters) - {"clock"}

@@ -1,4 +1,4 @@
-"""What one side writes the other reads as the same value, in every table; with the real Bun."""
+"""Python and the real Bun read each other's values, in every table."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ BOTH_WAYS: list[tuple[Any, str]] = [
 ]
 
 FROM_BUN: list[tuple[str, Any]] = [
-    ("5.0", 5),  # JavaScript has no other 5
+    ("5.0", 5),  # JavaScript has only one number type
     ("-0", 0),  # JSON.stringify drops the sign
     ("2 ** 53", 2**53),
     ("2 ** 64", 18446744073709552000),  # the digits that JSON.stringify writes
@@ -72,7 +72,7 @@ ODD_KEYS = ["it's", 'say "hi"', "100%", "a_b", "*", "?[x]", "a:b", "ключ �
 
 @pytest_asyncio.fixture(params=["", "shop:"])
 async def adapter(path: Path, request: pytest.FixtureRequest) -> AsyncIterator[BunSQLiteAdapter]:
-    async with BunSQLiteAdapter(path, key_prefix=request.param) as adapter:
+    async with BunSQLiteAdapter(path, key_prefix=request.param, busy_timeout="60s") as adapter:
         yield adapter
 
 
@@ -166,12 +166,12 @@ async def test_a_wildcard_of_sql_clears_no_key_of_the_other_side(
     assert sorted(await adapter.cache.keys()) == ["USER_1", "userX1"]
 
 
-async def test_expiry_is_seen_by_both(path: Path, serve: Serve) -> None:
-    """In Python at the millisecond; under Bun, which counts whole seconds, up to a second later."""
-    clock = FakeClock(wall_ms=time.time_ns() // 1_000_000)  # as the clock of Bun
+async def test_both_sides_respect_the_expiry(path: Path, serve: Serve) -> None:
+    """Python to the millisecond; Bun, which counts whole seconds, up to a second later."""
+    clock = FakeClock(wall_ms=time.time_ns() // 1_000_000)  # like the clock of Bun
     service = serve()
-    async with BunSQLiteAdapter(path, clock=clock) as adapter:
-        await adapter.cache.set("brief", 1, "1500ms")
+    async with BunSQLiteAdapter(path, busy_timeout="60s", clock=clock) as adapter:
+        await adapter.cache.set("brief", 1, "61500ms")
         await adapter.cache.set("long", 1, "1h")
         await adapter.idempotency.set("result", 1, "1h")
         service.call("set", "theirs", "1", 3_600_000)
@@ -179,17 +179,17 @@ async def test_expiry_is_seen_by_both(path: Path, serve: Serve) -> None:
         assert [service.call("has", key) for key in keys] == [True, True, True]
         result = service.call("result", "result")
         assert result["expiresAt"] * 1000 == clock.wall_ms() + 3_600_000
-        await clock.advance("1600ms")
+        await clock.advance("61600ms")
         assert await adapter.cache.get_many(keys) == {"long": 1, "theirs": 1}
         await clock.advance("2h")
         assert await adapter.cache.keys() == []
         assert await adapter.idempotency.get("result") is None
 
 
-async def test_what_bun_let_expire_is_swept(path: Path, serve: Serve) -> None:
-    clock = FakeClock(wall_ms=time.time_ns() // 1_000_000)  # as the clock of Bun
+async def test_expired_rows_of_bun_are_swept(path: Path, serve: Serve) -> None:
+    clock = FakeClock(wall_ms=time.time_ns() // 1_000_000)  # like the clock of Bun
     service = serve()
-    async with BunSQLiteAdapter(path, clock=clock) as adapter:
+    async with BunSQLiteAdapter(path, busy_timeout="60s", clock=clock) as adapter:
         service.call("set", "key", "1", 1000)
         service.call("setResult", "key", "1", 1000)
         await clock.advance("1h")
@@ -214,7 +214,9 @@ async def test_results_are_the_same_on_both_sides(
     service.call("setResult", "python", "({id: 3})")
     found = await adapter.idempotency.get("python")
     assert found is not None
-    assert (found.value, found.fingerprint) == ({"id": 3}, None), "the fingerprint is of another"
+    assert (found.value, found.fingerprint) == ({"id": 3}, None), (
+        "the fingerprint belongs to the replaced value"
+    )
 
 
 @pytest.mark.parametrize("state", ["closed", "open", "half-open"])
@@ -246,7 +248,7 @@ async def test_circuits_are_the_same_on_both_sides(
 async def test_checkpoints_are_the_same_on_both_sides(
     adapter: BunSQLiteAdapter, service: BunService
 ) -> None:
-    """Ids of tasks carry no prefix: every adapter and every service sees every task."""
+    """The ids of tasks carry no prefix: every adapter and service reads every task."""
     service.call("saveCheckpoint", "any id / at all", "task", 1, 33.25, "({done: [1]})")
     latest = await adapter.checkpoint.load_latest("task")
     assert latest is not None
@@ -264,7 +266,7 @@ async def test_checkpoints_are_the_same_on_both_sides(
     assert [row["sequence"] for row in service.call("checkpoints", "task")] == [3]
 
 
-async def test_tags_are_forgotten_when_bun_replaces_the_value(
+async def test_tags_no_longer_apply_once_bun_has_replaced_the_value(
     adapter: BunSQLiteAdapter, service: BunService
 ) -> None:
     await adapter.cache.set("mine", 1, "1h", tags=["tag"], stale_for="1h")
@@ -289,7 +291,7 @@ async def test_every_value_is_stored_as_text(
     assert service.call("query", types) == [{"type": "text"}]
 
 
-async def test_a_file_that_bun_made_gets_what_is_missing(path: Path, serve: Serve) -> None:
+async def test_a_file_created_by_bun_gets_the_missing_tables(path: Path, serve: Serve) -> None:
     service = serve()
     service.call("set", "key", "'from bun'")
     async with BunSQLiteAdapter(path) as adapter:

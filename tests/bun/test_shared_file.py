@@ -1,4 +1,4 @@
-"""Python and Bun write the same file at the same time, and nothing is lost."""
+"""Python and Bun write to the same file at the same time, and no write is lost."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ from goscope_bun_compat import BunSQLiteAdapter
 from .conftest import Serve
 
 SECONDS = float(os.environ.get("GOSCOPE_STRESS_SECONDS", "3"))
+MIN_ROUNDS = int(5 * SECONDS)
+"""Every process works for so many rounds, however slow the machine is."""
+
 WORKER = Path(__file__).with_name("worker.py")
 PYTHONS = ("p1", "p2", "p3", "p4")
 BUNS = ("b1", "b2")
 
 
 @pytest.mark.asyncio
-async def test_four_python_and_two_bun_processes_lose_nothing(path: Path, serve: Serve) -> None:
-    """``make stress`` runs it for 20 s, ``GOSCOPE_STRESS_SECONDS`` for as long as one likes."""
+async def test_four_python_and_two_bun_processes_lose_no_write(path: Path, serve: Serve) -> None:
+    """``make stress`` runs it for 20 s; set another duration as ``GOSCOPE_STRESS_SECONDS``."""
     services = [serve() for _ in BUNS]
     with ExitStack() as stack:
         for name, service in zip(BUNS, services, strict=True):
-            service.start("hammer", name, int(SECONDS * 1000))
+            service.start("hammer", name, int(SECONDS * 1000), MIN_ROUNDS)
         workers = [start_worker(stack, path, name) for name in PYTHONS]
         by_bun = total(service.result() for service in services)
         by_python = total(outcome(worker) for worker in workers)
     print(f"\nby Python: {dict(by_python)}\nby Bun: {dict(by_bun)}")  # noqa: T201  # with -s
     done = by_python + by_bun
-    assert min(by_python["increments"], by_bun["increments"]) > 10 * SECONDS
+    assert min(by_python["increments"], by_bun["increments"]) >= 2 * MIN_ROUNDS
     assert done["torn"] == 0
     await check_from_python(path, done)
     query = services[0].call
@@ -46,7 +49,7 @@ async def test_four_python_and_two_bun_processes_lose_nothing(path: Path, serve:
 
 
 async def check_from_python(path: Path, done: Counter[str]) -> None:
-    """Every count in the file is what the processes say they did."""
+    """Every count in the file matches the reports of the processes."""
     async with BunSQLiteAdapter(path) as adapter:
         assert await adapter.cache.get("count") == done["increments"]
         circuit = await adapter.circuit_breaker.get_state("shared")
@@ -68,7 +71,7 @@ async def check_from_python(path: Path, done: Counter[str]) -> None:
 
 
 def start_worker(stack: ExitStack, path: Path, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(WORKER), str(path), name, str(SECONDS)]
+    command = [sys.executable, str(WORKER), str(path), name, str(SECONDS), str(MIN_ROUNDS)]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     stack.enter_context(worker)
     stack.callback(worker.kill)
@@ -76,8 +79,8 @@ def start_worker(stack: ExitStack, path: Path, name: str) -> subprocess.Popen[st
 
 
 def outcome(worker: subprocess.Popen[str]) -> dict[str, int]:
-    """What the worker did; its error is on the test's own."""
-    stdout, _ = worker.communicate(timeout=SECONDS + 60)
+    """The report of the worker; its errors go to the stderr of the test."""
+    stdout, _ = worker.communicate(timeout=SECONDS + 300)
     assert worker.returncode == 0
     done: dict[str, int] = json.loads(stdout)
     return done

@@ -1,4 +1,4 @@
-"""One Python process of the run on a shared file: ``worker.py FILE NAME SECONDS``."""
+"""One Python process on the shared file: ``worker.py FILE NAME SECONDS MIN_ROUNDS``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from goscope_bun_compat import BunSQLiteAdapter
 TASKS = 4
 
 
-async def work(adapter: BunSQLiteAdapter, name: str, until: float, done: Counter[str]) -> None:
-    """Do what ``hammer`` of the service does, under a name of its own."""
+async def work(
+    adapter: BunSQLiteAdapter, name: str, until: float, min_rounds: int, done: Counter[str]
+) -> None:
+    """Do the same as ``hammer`` of the service, under another name."""
     number = 0
-    while time.time() < until:
+    while time.time() < until or number < min_rounds:
         number += 1
         await adapter.cache.increment("count")
         done["increments"] += 1
@@ -43,14 +45,18 @@ async def work(adapter: BunSQLiteAdapter, name: str, until: float, done: Counter
             done["torn"] += value is not None and key != f"brief:{value['from']}"
 
 
-async def main(path: str, name: str, seconds: float) -> None:
+async def main(path: str, name: str, seconds: float, min_rounds: int) -> None:
     done: Counter[str] = Counter()
     until = time.time() + seconds
-    async with BunSQLiteAdapter(path, busy_timeout="10s") as adapter:
-        tasks = (work(adapter, f"{name}-{number}", until, done) for number in range(TASKS))
-        await asyncio.gather(*tasks)
-    print(json.dumps(done))  # noqa: T201  # its outcome, for the test
+    async with BunSQLiteAdapter(path, busy_timeout="60s") as adapter:
+        await asyncio.gather(
+            *(
+                work(adapter, f"{name}-{number}", until, min_rounds // TASKS + 1, done)
+                for number in range(TASKS)
+            )
+        )
+    print(json.dumps(done))  # noqa: T201  # the report that the test reads
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]), int(sys.argv[4])))

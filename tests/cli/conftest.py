@@ -1,4 +1,4 @@
-"""A finished import, made once for all tests that look at one."""
+"""A completed import, shared by the tests that read one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RECORDS = 400
 
 @pytest.fixture(scope="package")
 def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    """A folder with an import that succeeded, and the run that left it."""
+    """The folder of a successful import, and its run."""
     folder = tmp_path_factory.mktemp("import") / "demo"
     code, run = finished("--path", folder, "--records", str(RECORDS), "--seed", "1", "--keep")
     assert code == 0, run.output + run.errors
@@ -23,5 +23,5 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
 
 @pytest.fixture
 def imported(original: tuple[Path, Run], tmp_path: Path) -> Path:
-    """A copy of that folder, to be tampered with."""
+    """A copy of that folder that the test may change."""
     return Path(shutil.copytree(original[0], tmp_path / "demo"))

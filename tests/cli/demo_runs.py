@@ -1,4 +1,4 @@
-"""Runs of ``goscope demo`` as a user starts it, each in a process group of its own."""
+"""Runs of ``goscope demo`` as a user starts it, each in its own process group."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-COMMAND = (sys.executable, "-c", "import sys, goscope.cli; sys.exit(goscope.cli.main())")
-LEAVE_SECONDS = 20
-LINE = re.compile(r"(ok|WRONG) +(.+?)  +(.+)")
+COMMAND = (sys.executable, "-m", "goscope")
+EXIT_TIMEOUT_S = 60
+RUN_TIMEOUT_S = 110
+"""Generous bounds for a loaded machine, below faulthandler_timeout."""
+
+LINE = re.compile(r"(ok|FAILED) +(.+?)  +(.+)")
 
 
 class Entry(NamedTuple):
@@ -25,7 +28,7 @@ class Entry(NamedTuple):
 
 
 class Run:
-    """A running demo. At the end of the block nothing of its process group is left."""
+    """A running demo. The end of the block kills whatever is left of its process group."""
 
     def __init__(self, *arguments: str | Path, command: Sequence[str] = COMMAND) -> None:
         self.process = subprocess.Popen(
@@ -47,7 +50,7 @@ class Run:
         self.process.communicate()
 
     def read_until(self, pattern: str) -> None:
-        """Read lines up to the first that matches the pattern from its beginning."""
+        """Read up to the first line that starts with the pattern."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.output += line
@@ -56,35 +59,35 @@ class Run:
         raise AssertionError(f"the demo ended without {pattern!r}:\n{self.output}")
 
     def finish(self) -> int:
-        """Read the rest; the exit code."""
-        output, self.errors = self.process.communicate(timeout=60)
+        """Read the rest of the output and return the exit code."""
+        output, self.errors = self.process.communicate(timeout=RUN_TIMEOUT_S)
         self.output += output
         return self.process.returncode
 
     def is_alive(self) -> bool:
-        """Whether any process of the group is there."""
+        """Whether any process of the group exists."""
         try:
             os.killpg(self.process.pid, 0)
         except ProcessLookupError:
             return False
         return True
 
-    def wait_until_nothing_is_left(self) -> None:
-        """Wait for the end of every process of the group."""
-        deadline = time.monotonic() + LEAVE_SECONDS
+    def wait_until_all_processes_ended(self) -> None:
+        """Wait until no process of the group exists."""
+        deadline = time.monotonic() + EXIT_TIMEOUT_S
         while self.is_alive():
             self.process.poll()
-            assert time.monotonic() < deadline, "some process of the demo lives on"
+            assert time.monotonic() < deadline, "a process of the demo is still running"
             time.sleep(0.02)
 
     @property
     def ledger(self) -> dict[str, Entry]:
-        """The lines of the ledger by their names."""
+        """The lines of the ledger by name."""
         found = (LINE.fullmatch(line) for line in self.output.splitlines())
         return {match[2]: Entry(match[1] == "ok", match[3]) for match in found if match}
 
 
 def finished(*arguments: str | Path, command: Sequence[str] = COMMAND) -> tuple[int, Run]:
-    """Run the demo to its end."""
+    """Run the demo until it exits."""
     with Run(*arguments, command=command) as run:
         return run.finish(), run

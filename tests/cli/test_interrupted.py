@@ -1,4 +1,4 @@
-"""An interrupted demo leaves no process and no lease behind, and resumes when run again."""
+"""An interrupted demo leaves no process and no lease behind, and the next run resumes it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from goscope import SupportsInspection
 from .demo_runs import Run, finished
 
 RECORDS = "1500"
-BEGIN = "  0 %"
-MIDDLE = r" [2-7]\d %"
+MANY_RECORDS = "20000"
+"""An import that is still running when the test gets to interrupt it."""
+
+BEGIN = r" *\d+%"
+MIDDLE = r" [1-9]\d%"
 
 
 async def leases(folder: Path) -> list[str]:
-    """The leases in the store that were not given back."""
+    """The unreleased leases in the store."""
     plan = json.loads((folder / "plan.json").read_text())
     scope = goscope.Scope(
         backend="sqlite", path=folder / "import.db", key_prefix=f"demo-{plan['id']}:"
@@ -46,19 +49,19 @@ async def test_ctrl_c_leaves_nothing_behind_and_the_next_run_resumes(tmp_path: P
     with Run("--path", tmp_path, "--records", RECORDS, "--no-kill") as run:
         run.read_until(MIDDLE)
         os.killpg(run.process.pid, signal.SIGINT)
-        await asyncio.sleep(0.02)  # an impatient user
+        await asyncio.sleep(0.02)  # the user presses Ctrl-C twice
         os.killpg(run.process.pid, signal.SIGINT)
         code = run.finish()
         assert not run.is_alive()
     assert code == 130
-    assert "Interrupted: nothing is left running" in run.output
+    assert "Interrupted. All processes have stopped." in run.output
     assert run.errors == ""
     assert await leases(tmp_path) == []
     assert_resumes(tmp_path)
 
 
 @pytest.mark.asyncio
-async def test_sigterm_to_the_command_alone_ends_its_children_too(tmp_path: Path) -> None:
+async def test_sigterm_to_the_command_stops_its_children(tmp_path: Path) -> None:
     with Run("--path", tmp_path, "--records", RECORDS, "--no-kill") as run:
         run.read_until(MIDDLE)
         run.process.terminate()
@@ -68,32 +71,30 @@ async def test_sigterm_to_the_command_alone_ends_its_children_too(tmp_path: Path
     assert await leases(tmp_path) == []
 
 
-def test_children_leave_when_the_command_is_killed(tmp_path: Path) -> None:
+def test_children_exit_when_the_command_is_killed(tmp_path: Path) -> None:
     with Run("--path", tmp_path, "--records", RECORDS, "--no-kill") as run:
         run.read_until(MIDDLE)
         run.process.kill()
-        run.wait_until_nothing_is_left()
+        run.wait_until_all_processes_ended()
     assert_resumes(tmp_path)
 
 
-def test_a_second_one_in_the_same_folder_is_refused(tmp_path: Path) -> None:
-    with Run("--path", tmp_path, "--records", RECORDS, "--no-kill") as first:
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    with Run("--path", tmp_path, "--records", MANY_RECORDS, "--no-kill") as first:
         first.read_until(BEGIN)
         code, second = finished("--path", tmp_path)
         assert code == 2
-        assert (
-            f"another one is at work in {tmp_path} (process {first.process.pid})" in second.errors
-        )
+        assert f"process {first.process.pid} is running the demo in {tmp_path}." in second.errors
         first.process.send_signal(signal.SIGINT)
         assert first.finish() == 130, first.output
 
 
-def test_an_interrupted_import_is_finished_before_another_one(tmp_path: Path) -> None:
-    with Run("--path", tmp_path, "--records", RECORDS, "--seed", "3") as run:
+def test_an_interrupted_import_must_be_finished_before_another_starts(tmp_path: Path) -> None:
+    with Run("--path", tmp_path, "--records", MANY_RECORDS, "--seed", "3") as run:
         run.read_until(BEGIN)
         run.process.send_signal(signal.SIGINT)
         assert run.finish() == 130
     code, other = finished("--path", tmp_path, "--records", "200")
     assert code == 2
-    assert "an import with --records 1500 --seed 3 was interrupted" in other.errors
-    assert "Run it again without --records" in other.errors
+    assert f"an import with --records {MANY_RECORDS} --seed 3 was interrupted" in other.errors
+    assert "Run again without --records" in other.errors

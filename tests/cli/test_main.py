@@ -1,111 +1,129 @@
-"""The command itself: arguments, and what it says when it cannot run."""
+"""The dispatcher: version, help, unknown commands, and commands without their extra."""
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from goscope.cli import main
+import goscope
+from goscope.cli import _main, commands, main
+from goscope.cli.commands import demo
 
-from .demo_runs import COMMAND, finished
+ROOT = Path(__file__).parents[2]
+RUN = "import sys, goscope.cli; sys.exit(goscope.cli.main())"
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def without(packages: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a Python that cannot import these packages."""
+    block = f"import sys; sys.modules.update(dict.fromkeys({packages!r})); {RUN}"
+    return python("-c", block, *arguments)
+
+
+def test_version_prints_the_name_and_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out == f"goscope {goscope.__version__}\n"
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_python_m_goscope_is_the_same_command(option: str) -> None:
+    module = python("-m", "goscope", option)
+    assert module.returncode == 0, module.stderr
+    assert module.stdout == python("-c", RUN, option).stdout
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    assert exit_.value.code == 0
+    printed = capsys.readouterr().out.splitlines()
+    for name in _main.COMMANDS:
+        assert any(line.split()[:1] == [name] for line in printed), name
+
+
+def test_no_arguments_print_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    alone = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert alone == capsys.readouterr().out
+
+
+def test_an_unknown_command_exits_with_2_and_names_the_known_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["import"])
+    assert exit_.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "invalid choice: 'import'" in captured.err
+    assert "demo" in captured.err
+
+
+def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run", interrupt)
+    assert main(["demo"]) == 130
 
 
 @pytest.mark.parametrize("package", ["aiohttp", "airportsdata", "rich"])
-def test_a_missing_package_of_the_extra_is_named_with_its_cure(package: str) -> None:
-    blocked = f"import sys; sys.modules[{package!r}] = None; {COMMAND[2]}"
-    code, run = finished(command=[sys.executable, "-c", blocked])
-    assert code == 2
-    assert run.output == ""
-    assert run.errors == (
-        f"goscope demo: it needs {package}, which this Python has not installed. "
-        f'`pip install "goscope[cli]"` brings what the command needs.\n'
+def test_a_missing_package_is_reported_with_the_pip_command(package: str) -> None:
+    done = without([package], "demo")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f'goscope demo: requires {package}. Install with: pip install "goscope[demo]"\n'
     )
 
 
-def test_nothing_heavy_is_imported_before_a_command_runs() -> None:
-    """So that help and errors come at once, and without the extra."""
+def test_all_missing_packages_are_reported_in_one_line() -> None:
+    done = without(["aiohttp", "airportsdata", "rich"], "demo")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "requires aiohttp, airportsdata, rich." in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["demo", "--help"], []])
+def test_version_and_help_work_without_the_extras(arguments: list[str]) -> None:
+    done = without(["aiohttp", "airportsdata", "rich"], *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_importing_the_cli_imports_no_package_of_an_extra() -> None:
     code = (
         "import sys, goscope.cli; print({'aiohttp', 'airportsdata', 'rich'} & sys.modules.keys())"
     )
-    output = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert output == "set()\n"
+    assert python("-c", code).stdout == "set()\n"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ([], "required: COMMAND"),
-        (["import"], "invalid choice"),
-        (["demo", "--records", "3"], "must be at least 100, not 3"),
-        (["demo", "--records", "many"], "invalid number value: 'many'"),
-        (["demo", "--workers", "1"], "must be at least 2, not 1"),
-        (["demo", "--url", "sqlite:///x", "--backend", "sqlite"], "not allowed with"),
-    ],
-)
-def test_bad_arguments_are_refused(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    assert exit_.value.code == 2
-    assert said in capsys.readouterr().err
+def test_every_module_in_commands_is_a_command() -> None:
+    assert {module.name for module in pkgutil.iter_modules(commands.__path__)} == set(
+        _main.COMMANDS
+    )
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "said"),
-    [
-        ("--backend", "memory", "backend 'memory' has no capability 'persistent'"),
-        ("--backend", "nope", "no backend named 'nope' is installed"),
-        ("--url", "app.db", "names no backend"),
-    ],
-)
-def test_a_store_that_processes_cannot_share_is_refused(
-    option: str, value: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["demo", "--path", str(tmp_path), option, value]) == 2
-    assert said in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_database_of_others_is_left_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    database = tmp_path / "import.db"
-    database.write_text("mine")
-    assert main(["demo", "--path", str(tmp_path)]) == 2
-    assert "Choose another folder with --path" in capsys.readouterr().err
-    assert database.read_text() == "mine"
-
-
-def test_a_folder_that_cannot_be_used_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "file"
-    file.write_text("")
-    assert main(["demo", "--path", str(file)]) == 2
-    assert f"{file} cannot be used: File exists" in capsys.readouterr().err
-
-
-def test_a_damaged_database_is_told_in_a_sentence(
-    imported: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("import.db-wal", "import.db-shm"):
-        (imported / name).unlink(missing_ok=True)
-    (imported / "import.db").write_text("no database " * 100)
-    assert main(["demo", "--path", str(imported)]) == 1
-    assert "The import stopped: " in capsys.readouterr().out
-
-
-def test_a_reader_that_leaves_ends_the_demo_quietly(tmp_path: Path) -> None:
-    arguments = [*COMMAND, "demo", "--path", str(tmp_path), "--records", "100", "--no-kill"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        assert process.wait(timeout=60) == 1
-        assert process.stderr is not None
-        assert process.stderr.read() == b""
+@pytest.mark.parametrize("name", _main.COMMANDS)
+def test_the_extra_of_a_command_installs_what_it_imports(name: str) -> None:
+    command = _main.COMMANDS[name]
+    pyproject: dict[str, Any] = tomllib.loads((ROOT / "goscope/pyproject.toml").read_text())
+    extra = pyproject["project"]["optional-dependencies"][command.EXTRA]
+    assert sorted(requirement.partition(">=")[0] for requirement in extra) == sorted(
+        command.PACKAGES
+    )

@@ -1,4 +1,4 @@
-"""The local service: its outage, and how it recognizes a repeated charge."""
+"""The service of the demo: its outage, its log, and repeated charges."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
 
-from goscope.cli.demo import _log
-from goscope.cli.demo._client import ServiceClient, ServiceFailed
-from goscope.cli.demo._log import Charge, Enrichment
-from goscope.cli.demo._records import Record
-from goscope.cli.demo._service import OUTAGE_FAILURES, OUTAGE_SECONDS, Outage, Service
+from goscope.cli.commands.demo import _log
+from goscope.cli.commands.demo._client import ServiceClient, ServiceFailed
+from goscope.cli.commands.demo._log import Charge, Enrichment
+from goscope.cli.commands.demo._records import Record
+from goscope.cli.commands.demo._service import OUTAGE_FAILURES, OUTAGE_S, Outage, Service
 
 FRANKFURT = Record("EDDF", "Frankfurt", "DE", "Hesse")
 
 
 class Now:
-    """A clock set by hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.seconds = 100.0
@@ -36,17 +36,17 @@ def test_an_outage_begins_after_a_number_of_answers() -> None:
 def test_an_outage_ends_after_enough_failures_and_enough_time() -> None:
     now = Now()
     outage = Outage(0, now=now)
-    assert all(outage.fails() for _ in range(OUTAGE_FAILURES + 5)), "time alone is missing"
-    now.seconds += OUTAGE_SECONDS
+    assert all(outage.fails() for _ in range(OUTAGE_FAILURES + 5)), "the duration has not passed"
+    now.seconds += OUTAGE_S
     assert not outage.fails()
     assert not outage.fails()
 
 
-def test_time_alone_ends_no_outage() -> None:
+def test_an_outage_does_not_end_before_enough_failures() -> None:
     now = Now()
     outage = Outage(0, now=now)
     assert outage.fails()
-    now.seconds += 10 * OUTAGE_SECONDS
+    now.seconds += 10 * OUTAGE_S
     assert [outage.fails() for _ in range(OUTAGE_FAILURES)] == [True] * (OUTAGE_FAILURES - 1) + [
         False
     ]
@@ -56,7 +56,7 @@ def enrichment(*, failed: bool) -> Enrichment:
     return Enrichment("DE/Hesse", "1.1", failed)
 
 
-def test_a_service_started_again_knows_its_answers_and_its_outage() -> None:
+def test_a_restarted_service_restores_its_outage_from_the_log() -> None:
     answered, failed = enrichment(failed=False), enrichment(failed=True)
     assert not Outage(2, [answered], now=Now()).fails()
     assert Outage(1, [answered], now=Now()).fails()
@@ -87,7 +87,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
 
 
 @pytest.mark.asyncio
-async def test_a_repeated_charge_gets_its_receipt_and_is_no_second_one(running: Running) -> None:
+async def test_a_repeated_charge_returns_the_first_receipt(running: Running) -> None:
     async with ServiceClient(running.url, "1.1") as client:
         first = await client.charge(FRANKFURT)
         again = await client.charge(FRANKFURT)
@@ -99,7 +99,7 @@ async def test_a_repeated_charge_gets_its_receipt_and_is_no_second_one(running: 
 
 
 @pytest.mark.asyncio
-async def test_a_charge_before_the_restart_is_recognized(running: Running) -> None:
+async def test_a_charge_of_an_earlier_run_is_recognized(running: Running) -> None:
     async with ServiceClient(running.url, "2.1") as client:
         await client.charge(FRANKFURT._replace(icao="KJFK"))
     assert running.calls == [Charge("KJFK", "2.1", repeated=True)]

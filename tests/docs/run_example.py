@@ -1,4 +1,4 @@
-"""Run the Python given on standard input, which may await at the top level."""
+"""Runs the Python program on standard input, with top-level await."""
 
 from __future__ import annotations
 

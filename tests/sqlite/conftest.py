@@ -1,4 +1,4 @@
-"""What the tests of the SQLite backend share."""
+"""Fixtures and helpers of the tests of the SQLite backend."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def clock() -> FakeClock:
 
 @pytest_asyncio.fixture
 async def adapter(path: Path, clock: FakeClock) -> AsyncIterator[SQLiteAdapter]:
-    """An open adapter on ``path`` whose time stands still."""
-    async with SQLiteAdapter(path, locks="shared", clock=clock) as adapter:
+    """An open adapter on ``path`` whose clock stands still."""
+    async with SQLiteAdapter(path, locks="shared", busy_timeout="60s", clock=clock) as adapter:
         yield adapter
 
 
 @pytest.fixture
 def query(path: Path) -> Query:
-    """Run one statement as another program would, on a connection of its own."""
+    """Run one statement as another program would, on a separate connection."""
 
     def run(sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=5)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=60)
         try:
             return connection.execute(sql, parameters).fetchall()
         finally:

@@ -1,4 +1,4 @@
-"""Writes wait for more of their kind while the loop is full of reads, but not for long."""
+"""While readers fill the event loop, a commit is delayed to collect more writes, within limits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 
 from goscope.errors import ScopeNotOpen
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._engine.thread import GATHER_FROM, GATHER_SECONDS, GATHER_TO
+from goscope_sqlite._engine.thread import COMMIT_DELAY_S, COMMIT_SIBLINGS, MAX_DELAYED_WRITES
 
 pytestmark = pytest.mark.asyncio
 
-CALLERS = 2 * GATHER_TO
+CALLERS = 2 * MAX_DELAYED_WRITES
 ROUNDS = 12
 
 
 class Now:
-    """A clock that goes on by ``step`` seconds whenever it is read."""
+    """A clock that advances by ``step`` seconds whenever it is read."""
 
     def __init__(self, step: float) -> None:
         self.step = step
@@ -33,7 +33,7 @@ class Now:
 
 @pytest.fixture(autouse=True)
 def reads_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a turn of the loop ends after a few reads, on a machine of any speed."""
+    """Let a tick of the loop end after a few reads, on a machine of any speed."""
     now = Now(0.00002)
     for place in (
         "goscope_sqlite._engine.reader",
@@ -44,64 +44,66 @@ def reads_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> Now:
-    """The clock that tells how long writes have waited. It stands still."""
+def delay_clock(monkeypatch: pytest.MonkeyPatch) -> Now:
+    """The clock that measures the delay of a commit. It stands still."""
     now = Now(0)
     monkeypatch.setattr("goscope_sqlite._engine.thread.perf_counter", now)
     return now
 
 
 async def batches(adapter: SQLiteAdapter, callers: int, reads: int) -> list[int]:
-    """The writes of each commit while each caller writes once after so many reads, and again."""
+    """The number of writes in each commit while every caller alternates reads and a write."""
     sizes: list[int] = []
     adapter._database.on_commit = sizes.append
 
     async def read_and_write(number: int) -> None:
-        for turn in range(ROUNDS):
-            for _ in range(reads + (number + turn) % 5):
+        for round_number in range(ROUNDS):
+            for _ in range(reads + (number + round_number) % 5):
                 await adapter.cache.get("key")
-            await adapter.cache.set(f"key{number}", turn)
+            await adapter.cache.set(f"key{number}", round_number)
 
     await asyncio.gather(*(read_and_write(number) for number in range(callers)))
     assert sum(sizes) == callers * ROUNDS
     return sizes
 
 
-async def test_writes_wait_for_those_who_read_and_then_write(
-    adapter: SQLiteAdapter, sent: Now
+async def test_a_commit_waits_for_callers_that_read_before_they_write(
+    adapter: SQLiteAdapter, delay_clock: Now
 ) -> None:
     sizes = await batches(adapter, CALLERS, 10)
-    begun = next(number for number, size in enumerate(sizes) if size >= GATHER_FROM)
-    assert len(sizes) - begun < 2 * CALLERS * ROUNDS / GATHER_TO
+    first = next(number for number, size in enumerate(sizes) if size >= COMMIT_SIBLINGS)
+    assert len(sizes) - first < 2 * CALLERS * ROUNDS / MAX_DELAYED_WRITES
 
 
-async def test_after_a_large_commit_its_callers_go_on_before_the_next(
-    adapter: SQLiteAdapter, sent: Now
+async def test_the_callers_of_a_large_commit_resume_before_the_next_commit(
+    adapter: SQLiteAdapter, delay_clock: Now
 ) -> None:
-    """They read and will write again: what the few others have to write need not go alone."""
-    sizes = await batches(adapter, GATHER_TO, 10)
-    after_large = [size for last, size in itertools.pairwise(sizes) if last > GATHER_TO / 2]
+    """They read and write again, so that the few other writes need no commit to themselves."""
+    sizes = await batches(adapter, MAX_DELAYED_WRITES, 10)
+    after_large = [
+        size for last, size in itertools.pairwise(sizes) if last > MAX_DELAYED_WRITES / 2
+    ]
     assert len(after_large) >= ROUNDS / 2
-    assert min(after_large[: ROUNDS // 2]) >= GATHER_FROM
+    assert min(after_large[: ROUNDS // 2]) >= COMMIT_SIBLINGS
 
 
-async def test_writes_wait_no_longer_than_they_may(adapter: SQLiteAdapter, sent: Now) -> None:
-    sent.step = GATHER_SECONDS * 2
+async def test_a_commit_is_delayed_for_a_limited_time(
+    adapter: SQLiteAdapter, delay_clock: Now
+) -> None:
+    delay_clock.step = COMMIT_DELAY_S * 2
     await write_together(adapter)
     async with reads(adapter):
-        await asyncio.wait_for(adapter.cache.set("key", "written"), 10)
+        await asyncio.wait_for(adapter.cache.set("key", "written"), 60)
 
 
-async def test_few_writes_wait_for_nobody(adapter: SQLiteAdapter, sent: Now) -> None:
-    """Beside many that only read there are no more to come."""
+async def test_a_lone_write_is_not_delayed(adapter: SQLiteAdapter, delay_clock: Now) -> None:
+    """Callers that only read will add no write."""
     async with reads(adapter):
         for number in range(20):
-            await asyncio.wait_for(adapter.cache.set("key", number), 10)
+            await asyncio.wait_for(adapter.cache.set("key", number), 60)
 
 
-async def test_writes_that_wait_for_more_happen_when_the_adapter_is_closed(
-    path: Path, sent: Now
-) -> None:
+async def test_closing_the_adapter_commits_delayed_writes(path: Path, delay_clock: Now) -> None:
     async with SQLiteAdapter(path) as adapter:
         await write_together(adapter)
         async with reads(adapter):
@@ -115,20 +117,20 @@ async def test_writes_that_wait_for_more_happen_when_the_adapter_is_closed(
 
 
 async def write_together(adapter: SQLiteAdapter) -> None:
-    await asyncio.gather(*(adapter.cache.set(f"key{n}", 0) for n in range(GATHER_FROM + 1)))
+    await asyncio.gather(*(adapter.cache.set(f"key{n}", 0) for n in range(COMMIT_SIBLINGS + 1)))
 
 
 @asynccontextmanager
 async def reads(adapter: SQLiteAdapter) -> AsyncGenerator[None]:
-    """More of them than fit into a turn of the loop, until the adapter is closed at the latest."""
+    """Read in more tasks than fit into a tick, until the adapter is closed at the latest."""
 
-    async def read_on() -> None:
+    async def keep_reading() -> None:
         with suppress(ScopeNotOpen):
             while True:
                 await adapter.cache.get("key")
 
     async with asyncio.TaskGroup() as group:
-        reading = [group.create_task(read_on()) for _ in range(CALLERS)]
+        reading = [group.create_task(keep_reading()) for _ in range(CALLERS)]
         await asyncio.sleep(0)
         yield
         for task in reading:

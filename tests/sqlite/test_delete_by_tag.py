@@ -1,4 +1,4 @@
-"""Removing a tag costs what carries it, however much else there is."""
+"""The cost of deleting by tag depends on the tagged entries alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Traced:
-    """The database of a provider, with the statements that it runs, their values filled in."""
+    """The database of a provider that records its statements, with their values filled in."""
 
     def __init__(self, database: Database) -> None:
         self.statements: list[str] = []
@@ -40,11 +40,11 @@ class Traced:
 
 
 async def delete_by_tag(adapter: SQLiteAdapter, tag: str) -> tuple[int, list[str]]:
-    """How many entries went, and the statements that took."""
+    """Return how many entries were deleted, and the statements that it took."""
     cache = adapter.cache
     assert isinstance(cache, SQLiteCacheProvider)
     database = cache._database
-    traced: Any = Traced(database)  # as much of a Database as removing a tag needs
+    traced: Any = Traced(database)  # the methods of Database that deleting by tag uses
     cache._database = traced
     try:
         return await cache.delete_by_tag(tag), traced.statements
@@ -57,7 +57,7 @@ async def tag_some(adapter: SQLiteAdapter, tag: str, count: int) -> None:
         await adapter.cache.set(f"{tag}:{number}", number, "1h", tags=[tag, "all"], stale_for="1h")
 
 
-async def test_no_statement_scans_a_table(adapter: SQLiteAdapter, query: Query) -> None:
+async def test_deleting_by_tag_scans_no_table(adapter: SQLiteAdapter, query: Query) -> None:
     await tag_some(adapter, "few", 3)
     deleted, statements = await delete_by_tag(adapter, "few")
     assert deleted == 3
@@ -66,11 +66,11 @@ async def test_no_statement_scans_a_table(adapter: SQLiteAdapter, query: Query) 
         for statement in set(statements)
         for *_, step in query(f"EXPLAIN QUERY PLAN {statement}")
     }
-    assert steps, "nothing was traced"
+    assert steps, "no statement was traced"
     assert [step for step in steps if not step.startswith("SEARCH")] == []
 
 
-async def test_other_entries_cost_no_statement(adapter: SQLiteAdapter) -> None:
+async def test_deleting_by_tag_runs_no_statement_for_other_entries(adapter: SQLiteAdapter) -> None:
     await tag_some(adapter, "few", 3)
     _, alone = await delete_by_tag(adapter, "few")
     await tag_some(adapter, "many", 300)

@@ -1,6 +1,6 @@
-"""What a path can turn out to be: each its own error, and the bytes on disk untouched."""
+"""Paths that cannot hold a store, each refused with its own error; and paths that can."""
 
-# ruff: noqa: ASYNC240  # a look at a small local file blocks nobody here
+# ruff: noqa: ASYNC240  # reading a small local file blocks nobody here
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Query = Callable[..., list[tuple[Any, ...]]]
 
 
 async def refused(path: Path | str, error: type[Exception], sentence: str) -> None:
-    """Connecting fails like that, and leaves the folder as it was."""
+    """Connecting raises the error, and leaves every file in the folder unchanged."""
     folder = Path(path).parent
     before = contents(folder)
     adapter = SQLiteAdapter(path)
@@ -50,40 +50,44 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
 
 
-# --- what cannot be a database -----------------------------------------------------------------
+# --- paths that are refused --------------------------------------------------------------------
 
 
-async def test_a_directory(tmp_path: Path) -> None:
+async def test_a_directory_is_refused(tmp_path: Path) -> None:
     await refused(tmp_path, InvalidOption, "is a directory: name a file in it")
 
 
-async def test_a_file_in_a_directory_that_does_not_exist(tmp_path: Path) -> None:
+async def test_a_file_in_a_missing_directory_is_refused(tmp_path: Path) -> None:
     await refused(tmp_path / "none" / "a.db", InvalidOption, "does not exist: create it first")
 
 
 @pytest.mark.parametrize("path", ["", "file:app.db?mode=ro", "a\0b"])
-async def test_something_that_is_no_path(path: str) -> None:
+async def test_an_invalid_path_is_refused(path: str) -> None:
     with pytest.raises(InvalidOption, match="must be the path of a file"):
         await SQLiteAdapter(path).connect()
 
 
-async def test_a_file_that_is_no_database(path: Path) -> None:
-    path.write_bytes(b"This is a letter to a friend, and no database.\n" * 100)
-    await refused(path, BackendCorrupt, "is no SQLite database.*restore the file from a backup")
+async def test_a_file_that_is_not_a_database_is_refused(path: Path) -> None:
+    path.write_bytes(b"A letter to a friend, not a database.\n" * 100)
+    await refused(path, BackendCorrupt, "not an SQLite database.*restore the file from a backup")
 
 
-async def test_a_schema_from_the_future(path: Path, query: Query) -> None:
+async def test_a_newer_schema_is_refused(path: Path, query: Query) -> None:
     query("CREATE TABLE go_goscope_meta (key TEXT PRIMARY KEY, value)")
     query("INSERT INTO go_goscope_meta VALUES ('schema_version', 99)")
     await refused(path, SchemaMismatch, "version 99.*Upgrade goscope-sqlite")
 
 
-async def test_tables_of_the_same_name_that_are_not_goscopes(path: Path, query: Query) -> None:
+async def test_another_programs_tables_of_the_same_name_are_refused(
+    path: Path, query: Query
+) -> None:
     query("CREATE TABLE go_goscope_cache (id INTEGER, value TEXT)")
     await refused(path, SchemaMismatch, "go_goscope_cache lacks the columns created_at, expires")
 
 
-async def test_a_network_file_system(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_network_file_system_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mountinfo = path.with_name("mountinfo")
     mountinfo.write_text(
         f"22 1 8:1 / / rw,relatime - ext4 /dev/vda rw\n"
@@ -99,7 +103,7 @@ async def test_a_network_file_system(path: Path, monkeypatch: pytest.MonkeyPatch
             pass
 
 
-async def test_an_sqlite_that_is_too_old(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outdated_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MINIMUM_SQLITE", (99, 0, 0))
     await refused(path, BackendUnavailable, r"needs 3\.35")
 
@@ -110,7 +114,7 @@ from goscope.errors import BackendUnavailable
 from goscope_sqlite import SQLiteAdapter
 async def main():
     if os.getuid() == 0:
-        os.setuid(65534)  # root may write whatever the permissions say
+        os.setuid(65534)  # root ignores file permissions
     try:
         await SQLiteAdapter(sys.argv[1]).connect()
     except BackendUnavailable as exc:
@@ -120,8 +124,8 @@ asyncio.run(main())
 """
 
 
-async def test_a_file_one_may_only_read() -> None:
-    with tempfile.TemporaryDirectory() as name:  # tmp_path is below a folder of this user alone
+async def test_a_read_only_file_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as name:  # other users cannot enter tmp_path
         folder = Path(name)
         path = folder / "a.db"
         with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -141,7 +145,7 @@ async def test_a_file_one_may_only_read() -> None:
         folder.chmod(0o755)
 
 
-async def test_a_full_disk_refuses_writes_and_keeps_what_was_stored(
+async def test_a_full_disk_refuses_writes_and_keeps_stored_data(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
     await adapter.cache.set("key", "kept")
@@ -151,27 +155,27 @@ async def test_a_full_disk_refuses_writes_and_keeps_what_was_stored(
         connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
 
     await adapter._database.submit(fill_up)
-    with pytest.raises(BackendFull, match=r"store\.db: there is no room left"):
+    with pytest.raises(BackendFull, match=r"store\.db: the disk is full"):
         await adapter.cache.set("big", "x" * 100_000)
     assert await adapter.cache.get("key") == "kept"
     assert query("PRAGMA integrity_check") == [("ok",)]
 
 
-# --- what can ----------------------------------------------------------------------------------
+# --- paths that work ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "name", ["with space.db", "50%.db", "a?b#c.db", "ümläut 🙂.db", "a'b\".db"]
 )
-async def test_any_name_of_a_file_will_do(tmp_path: Path, name: str) -> None:
+async def test_a_file_may_have_any_name(tmp_path: Path, name: str) -> None:
     async with SQLiteAdapter(tmp_path / name) as adapter:
         await adapter.cache.set("key", 1)
         assert await adapter.cache.get("key") == 1
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-async def test_a_database_of_the_host_application(path: Path, query: Query) -> None:
-    """Its tables and its ``user_version`` are left alone."""
+async def test_the_store_shares_a_file_with_the_host_application(path: Path, query: Query) -> None:
+    """Its tables and its ``user_version`` stay unchanged."""
     query("CREATE TABLE users (id INTEGER)")
     query("INSERT INTO users VALUES (42)")
     query("PRAGMA user_version = 7")
@@ -181,7 +185,7 @@ async def test_a_database_of_the_host_application(path: Path, query: Query) -> N
     assert query("PRAGMA user_version") == [(7,)]
 
 
-async def test_a_connection_of_the_host_is_only_asked_for_its_file(path: Path) -> None:
+async def test_a_connection_of_the_host_only_names_the_file(path: Path) -> None:
     async with aiosqlite.connect(path) as host:
         statements: list[str] = []
         await host.set_trace_callback(statements.append)  # pyright: ignore[reportUnknownMemberType]  # aiosqlite: bare Callable
@@ -193,13 +197,13 @@ async def test_a_connection_of_the_host_is_only_asked_for_its_file(path: Path) -
     assert path.exists()
 
 
-async def test_a_connection_to_memory_is_refused() -> None:
+async def test_a_connection_to_a_database_in_memory_is_refused() -> None:
     async with aiosqlite.connect(":memory:") as host:
         with pytest.raises(ConfigurationError, match="in memory"):
             await SQLiteAdapter(host).connect()
 
 
-async def test_a_connection_that_is_not_open_is_refused(path: Path) -> None:
+async def test_a_closed_connection_is_refused(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not open"):
         await SQLiteAdapter(aiosqlite.connect(path)).connect()
 
@@ -207,14 +211,14 @@ async def test_a_connection_that_is_not_open_is_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value"), [("locks", "redis"), ("durability", "high"), ("reads", "fast")]
 )
-async def test_an_option_that_does_not_fit(path: Path, option: str, value: str) -> None:
+async def test_an_invalid_option_is_named(path: Path, option: str, value: str) -> None:
     options: dict[str, Any] = {option: value}
     with pytest.raises(InvalidOption, match=f"'{option}'.*not '{value}'"):
         SQLiteAdapter(path, **options)
 
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("normal", 1), ("full", 2)])
-async def test_the_writer_has_the_asked_durability_and_checkpoints_itself(
+async def test_the_writer_has_the_requested_pragmas_and_no_automatic_checkpoint(
     path: Path, durability: Any, synchronous: int
 ) -> None:
     def pragma(name: str) -> Callable[[sqlite3.Connection], Any]:

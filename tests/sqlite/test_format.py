@@ -1,4 +1,4 @@
-"""What is on disk: go-go-scope's tables, and side rows for what it does not know."""
+"""The format on disk: go-go-scope's tables, and companion tables for what these cannot hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ COLUMNS = {
 }
 
 
-async def test_the_tables_are_go_go_scopes(adapter: SQLiteAdapter, query: Query) -> None:
+async def test_the_shared_tables_are_those_of_go_go_scope(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
     for table, columns in COLUMNS.items():
         assert [row[1] for row in query(f"PRAGMA table_info({table})")] == columns.split()
     indexes = query("SELECT name FROM sqlite_master WHERE type = 'index' AND name GLOB 'idx_*'")
@@ -40,7 +42,7 @@ async def test_the_tables_are_go_go_scopes(adapter: SQLiteAdapter, query: Query)
     }
 
 
-async def test_a_cache_entry_is_text_and_expires_in_seconds(
+async def test_a_cache_entry_is_json_text_that_expires_in_epoch_seconds(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
     for key, ttl in (("never", None), ("whole", "5s"), ("fraction", "250ms")):
@@ -59,7 +61,7 @@ async def test_a_cache_entry_is_text_and_expires_in_seconds(
 
 
 @pytest.mark.parametrize("ms", [1, 7, 333, 999, 1001])
-async def test_every_millisecond_of_an_expiry_is_exact(
+async def test_an_expiry_is_exact_to_the_millisecond(
     adapter: SQLiteAdapter, clock: FakeClock, ms: int
 ) -> None:
     await adapter.cache.set("key", 1, ms)
@@ -70,7 +72,9 @@ async def test_every_millisecond_of_an_expiry_is_exact(
     assert not await adapter.cache.has("key")
 
 
-async def test_circuit_times_are_milliseconds(adapter: SQLiteAdapter, query: Query) -> None:
+async def test_the_times_of_a_circuit_are_epoch_milliseconds(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
     await adapter.circuit_breaker.record_failure("a", 2)
     await adapter.circuit_breaker.record_success("b")
     assert query("SELECT * FROM go_goscope_circuit ORDER BY key") == [
@@ -100,7 +104,7 @@ async def test_an_idempotent_result_is_one_row_under_its_bare_key(
     ]
 
 
-async def test_prefixes_stand_before_the_names_of_the_format(path: Any, query: Query) -> None:
+async def test_the_key_prefix_precedes_the_prefixes_of_the_format(path: Any, query: Query) -> None:
     async with SQLiteAdapter(path, key_prefix="shop:", locks="shared") as adapter:
         await adapter.cache.set("key", 1)
         await adapter.circuit_breaker.record_failure("key", 1)
@@ -127,10 +131,10 @@ async def test_prefixes_stand_before_the_names_of_the_format(path: Any, query: Q
     ]
 
 
-# --- other writers -----------------------------------------------------------------------------
+# --- other programs -----------------------------------------------------------------------------
 
 
-async def test_what_another_writer_stored_is_read(adapter: SQLiteAdapter, query: Query) -> None:
+async def test_rows_of_another_program_are_read(adapter: SQLiteAdapter, query: Query) -> None:
     now = WALL // 1000
     query(
         "INSERT INTO go_goscope_cache (key, value, expires_at) VALUES (?, ?, ?)",
@@ -154,7 +158,7 @@ async def test_what_another_writer_stored_is_read(adapter: SQLiteAdapter, query:
 
 @pytest.mark.parametrize("text", ["{", "NaN", "", "'"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-async def test_text_that_does_not_decode_is_a_miss_and_an_event(
+async def test_undecodable_text_is_a_miss_and_an_event(
     adapter: SQLiteAdapter, query: Query, text: str, encoding: str
 ) -> None:
     events: list[Any] = []
@@ -167,7 +171,7 @@ async def test_text_that_does_not_decode_is_a_miss_and_an_event(
     assert [event.key for event in events] == ["key"] * 3
 
 
-async def test_a_side_row_does_not_count_for_a_value_that_another_writer_stored(
+async def test_a_companion_row_is_ignored_once_another_program_replaced_the_value(
     adapter: SQLiteAdapter, clock: FakeClock, query: Query
 ) -> None:
     await adapter.cache.set("key", 1, "1s", tags=["tag"], stale_for="1h")
@@ -191,7 +195,7 @@ async def test_a_side_row_does_not_count_for_a_value_that_another_writer_stored(
     assert await adapter.cache.get_entry("key") is None
 
 
-async def test_setting_the_same_text_again_drops_tags_and_staleness(
+async def test_setting_the_same_text_again_removes_tags_and_staleness(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
     await adapter.cache.set("key", 1, "1s", tags=["tag"], stale_for="1h")
@@ -211,7 +215,7 @@ async def test_touch_and_increment_keep_the_tags(adapter: SQLiteAdapter) -> None
     assert not await adapter.cache.has("count")
 
 
-async def test_deleting_leaves_no_side_row_behind(adapter: SQLiteAdapter, query: Query) -> None:
+async def test_deleting_leaves_no_companion_row(adapter: SQLiteAdapter, query: Query) -> None:
     for number in range(250):
         await adapter.cache.set(f"{number}", 1, "1h", tags=["a", "b"], stale_for="1h")
     await adapter.idempotency.set("key", 1, fingerprint="print")
@@ -223,7 +227,7 @@ async def test_deleting_leaves_no_side_row_behind(adapter: SQLiteAdapter, query:
         assert query(f"SELECT count(*) FROM go_goscope_{table}") == [(0,)], table
 
 
-async def test_tokens_grow_and_the_store_knows_itself_again(path: Any) -> None:
+async def test_a_reopened_store_continues_its_tokens_and_keeps_its_identity(path: Any) -> None:
     identities: set[str] = set()
     tokens: list[int | None] = []
     for _ in range(3):

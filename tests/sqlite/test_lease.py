@@ -1,4 +1,4 @@
-"""Leases as rows of the file: their tokens, their fence, and the boot they belong to."""
+"""Leases in the file: their tokens, their fences, and the boot they belong to."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def token(handle: LockHandle) -> int:
     return handle.fencing_token
 
 
-async def test_every_write_that_takes_a_fence_is_in_the_conformance_kit() -> None:
-    """Each of them has ten tests there."""
-    shown = {write.name.split(" ")[0] for write in FENCED_WRITES}
+async def test_the_conformance_tests_cover_every_write_that_takes_a_fence() -> None:
+    """Ten tests run for each of them."""
+    covered = {write.name.split(" ")[0] for write in FENCED_WRITES}
     protocols = {
         "cache": providers.CacheProvider,
         "circuit_breaker": providers.CircuitBreakerStateProvider,
@@ -47,16 +47,16 @@ async def test_every_write_that_takes_a_fence_is_in_the_conformance_kit() -> Non
         for method, function in inspect.getmembers(protocol, inspect.isfunction)
         if "fence" in inspect.signature(function).parameters
     }
-    assert shown == fenced
+    assert covered == fenced
 
 
 # --- a fence and a takeover in one transaction ---------------------------------------------------
 
 
-async def test_a_stale_write_right_behind_the_takeover_is_refused(
+async def test_a_stale_write_submitted_after_the_takeover_is_refused(
     adapter: SQLiteAdapter, clock: FakeClock
 ) -> None:
-    """Both are committed together, in the order in which they were submitted."""
+    """Both are committed together, in the order of submission."""
     stale = await granted(adapter)
     await clock.advance("9s")
     taker, refused = await asyncio.gather(
@@ -69,7 +69,7 @@ async def test_a_stale_write_right_behind_the_takeover_is_refused(
     assert not await adapter.cache.has("stock")
 
 
-async def test_a_write_right_before_the_takeover_is_applied(
+async def test_a_write_submitted_before_the_takeover_is_applied(
     adapter: SQLiteAdapter, clock: FakeClock
 ) -> None:
     stale = await granted(adapter)
@@ -85,10 +85,10 @@ async def test_a_write_right_before_the_takeover_is_applied(
 # --- tokens --------------------------------------------------------------------------------------
 
 
-async def test_tokens_grow_over_restarts_forced_releases_and_the_sweeper(
+async def test_tokens_grow_across_restarts_forced_releases_and_sweeps(
     path: Path, clock: FakeClock, query: Query
 ) -> None:
-    """Whatever becomes of the rows: the counter is one of the store."""
+    """The counter belongs to the store, not to the rows of the leases."""
     tokens: list[int] = []
     for _ in range(2):
         async with SQLiteAdapter(path, locks="shared", clock=clock) as adapter:
@@ -103,8 +103,10 @@ async def test_tokens_grow_over_restarts_forced_releases_and_the_sweeper(
     assert tokens == sorted(set(tokens))
 
 
-async def test_a_swept_lease_fences_no_write(adapter: SQLiteAdapter, clock: FakeClock) -> None:
-    """It ran out a day ago. Up to then it did, since nobody took it."""
+async def test_a_swept_lease_refuses_fenced_writes(
+    adapter: SQLiteAdapter, clock: FakeClock
+) -> None:
+    """For a day after its expiry, unless another owner takes it, it accepts them."""
     handle = await granted(adapter)
     await clock.advance("23h")
     await adapter._sweeper.sweep()
@@ -119,9 +121,7 @@ async def test_a_swept_lease_fences_no_write(adapter: SQLiteAdapter, clock: Fake
 # --- boots ---------------------------------------------------------------------------------------
 
 
-async def test_a_boot_ends_all_leases_of_the_one_before(
-    adapter: SQLiteAdapter, clock: FakeClock
-) -> None:
+async def test_a_reboot_ends_all_leases(adapter: SQLiteAdapter, clock: FakeClock) -> None:
     handle = await granted(adapter, ttl="1h")
     clock.boot_id = "the next boot"
     assert await adapter.lock.holder("key") is None

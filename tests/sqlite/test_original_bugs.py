@@ -1,4 +1,4 @@
-"""The known bugs of go-go-scope's SQLite adapter, none of which may come back here."""
+"""Regression tests for the known bugs of go-go-scope's SQLite adapter."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ async def test_extend_does_not_revive_an_expired_lock(
     assert await adapter.lock.acquire("key") is not None
 
 
-async def test_a_ttl_under_a_second_lasts_as_long_as_it_says(
-    adapter: SQLiteAdapter, clock: FakeClock
-) -> None:
+async def test_a_ttl_under_a_second_is_exact(adapter: SQLiteAdapter, clock: FakeClock) -> None:
     clock.step_wall("700ms")  # so that the second changes before the entry expires
     await adapter.cache.set("key", 1, "400ms")
     await clock.advance("399ms")
@@ -43,7 +41,7 @@ async def test_a_ttl_under_a_second_lasts_as_long_as_it_says(
 
 
 @pytest.mark.parametrize("ttl", [0, timedelta(0), "0s", -1])
-async def test_a_ttl_of_zero_is_refused_instead_of_lasting_for_ever(
+async def test_a_ttl_of_zero_is_refused_instead_of_never_expiring(
     adapter: SQLiteAdapter, ttl: Any
 ) -> None:
     with pytest.raises(ValueError, match="ttl"):
@@ -51,7 +49,7 @@ async def test_a_ttl_of_zero_is_refused_instead_of_lasting_for_ever(
     assert not await adapter.cache.has("key")
 
 
-async def test_null_a_miss_and_text_that_does_not_decode_can_be_told_apart(
+async def test_null_a_miss_and_undecodable_text_differ(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
     events: list[Any] = []
@@ -76,7 +74,7 @@ async def test_fifty_concurrent_failures_count_fifty(adapter: SQLiteAdapter) -> 
     assert (state.state, state.failure_count) == ("open", 50)
 
 
-async def test_keys_do_not_show_the_names_of_the_format(adapter: SQLiteAdapter) -> None:
+async def test_keys_returns_no_internal_prefixes(adapter: SQLiteAdapter) -> None:
     await adapter.cache.set("key", 1)
     assert await adapter.cache.keys() == ["key"]
 
@@ -89,7 +87,7 @@ async def test_only_a_star_is_special_in_a_pattern(adapter: SQLiteAdapter, patte
     assert await adapter.cache.keys(pattern) == [pattern.replace("*", "x")]
 
 
-async def test_clear_leaves_a_prefix_alone_that_only_looks_alike(
+async def test_clear_does_not_touch_a_prefix_that_differs_in_a_wildcard(
     adapter: SQLiteAdapter, path: Any
 ) -> None:
     async with (
@@ -105,7 +103,7 @@ async def test_clear_leaves_a_prefix_alone_that_only_looks_alike(
         assert await adapter.cache.get("key") == 3
 
 
-async def test_checkpoints_have_methods_and_cleanup_is_valid_sql(adapter: SQLiteAdapter) -> None:
+async def test_checkpoints_are_saved_listed_and_cleaned_up(adapter: SQLiteAdapter) -> None:
     for number in range(5):
         await adapter.checkpoint.save(
             Checkpoint(id=f"c{number}", task_id="task", sequence=number, timestamp=0, data=number)
@@ -114,10 +112,10 @@ async def test_checkpoints_have_methods_and_cleanup_is_valid_sql(adapter: SQLite
     assert [found.id for found in await adapter.checkpoint.list("task")] == ["c3", "c4"]
 
 
-async def test_a_result_and_the_end_of_its_lease_are_one_transaction(
+async def test_a_result_and_the_release_of_its_lease_share_a_transaction(
     adapter: SQLiteAdapter, query: Query
 ) -> None:
-    """The original gets, runs and sets; here nobody sees the result and the lease at once."""
+    """The original gets, runs and sets; here no reader sees both the result and the lease."""
     lease = await adapter.lease.acquire("idempotency:charge")
     await adapter.idempotency.set("charge", 1, fence=lease)
     assert query("SELECT count(*) FROM go_goscope_locks") == [(0,)]
@@ -125,10 +123,10 @@ async def test_a_result_and_the_end_of_its_lease_are_one_transaction(
 
 
 class Unscannable(dict[str, Any]):
-    """Held locks that can be looked up, and not be gone through one by one."""
+    """Held locks that can be looked up but not iterated."""
 
     def __iter__(self) -> Iterator[str]:
-        raise AssertionError("every held lock was looked at")
+        raise AssertionError("all held locks were scanned")
 
     def items(self) -> Any:
         iter(self)
@@ -137,8 +135,8 @@ class Unscannable(dict[str, Any]):
         iter(self)
 
 
-async def test_acquiring_looks_at_no_other_held_lock(adapter: SQLiteAdapter) -> None:
-    """The original goes through all of them, so that each costs 200 times more beside 10,000."""
+async def test_acquiring_does_not_scan_other_held_locks(adapter: SQLiteAdapter) -> None:
+    """The original scans all of them: beside 10,000, each costs 200 times as much."""
     locks = MemoryLockProvider(adapter.context)
     for number in range(1000):
         assert await locks.acquire(f"held:{number}")
@@ -151,7 +149,7 @@ async def test_acquiring_looks_at_no_other_held_lock(adapter: SQLiteAdapter) -> 
 
 
 async def test_concurrent_calls_with_one_key_run_once(path: Path) -> None:
-    """The original gets, runs and sets: each of them finds nothing, and runs."""
+    """The original gets, runs and sets: every call finds nothing, and runs."""
     runs = 0
 
     async def charge() -> int:
@@ -167,11 +165,11 @@ async def test_concurrent_calls_with_one_key_run_once(path: Path) -> None:
 
 @pytest.mark.parametrize("locks", ["memory", "shared"])
 async def test_a_lock_with_two_waiters_is_granted_to_both(path: Path, locks: Locks) -> None:
-    """The original's mutex wants exactly one waiter, and grants nobody when there are two."""
+    """The original's mutex expects exactly one waiter, and grants none of two."""
     order: list[int] = []
 
     async def wait(gs: Scope, number: int) -> None:
-        async with gs.lock("key", wait="30s"):
+        async with gs.lock("key", wait="60s"):
             order.append(number)
 
     async with (
@@ -188,11 +186,11 @@ async def test_a_lock_with_two_waiters_is_granted_to_both(path: Path, locks: Loc
 async def test_expired_rows_are_removed_without_a_caller(
     adapter: SQLiteAdapter, clock: FakeClock, query: Query
 ) -> None:
-    """The original removes them from no table by itself."""
+    """The original removes no expired row by itself."""
     await adapter.cache.set("key", 1, "1s")
     await adapter.idempotency.set("key", 1, "1s")
     await clock.advance("1m")
     both = "SELECT key FROM go_goscope_cache UNION ALL SELECT key FROM go_goscope_idempotency"
-    async with asyncio.timeout(30):
-        while query(both):  # noqa: ASYNC110  # the writer's thread is at it and sets no event
+    async with asyncio.timeout(60):
+        while query(both):  # noqa: ASYNC110  # the writer's thread sets no event
             await asyncio.sleep(0.001)

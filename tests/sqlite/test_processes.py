@@ -26,7 +26,7 @@ import asyncio, sys
 from goscope_sqlite import SQLiteAdapter
 
 async def main():
-    async with SQLiteAdapter(sys.argv[1], locks="shared") as adapter:
+    async with SQLiteAdapter(sys.argv[1], locks="shared", busy_timeout="60s") as adapter:
         {body}
 
 asyncio.run(main())
@@ -44,14 +44,14 @@ HOLD = """
 
 @contextmanager
 def child(path: Path, body: str) -> Generator[subprocess.Popen[str]]:
-    """Another process with an adapter on the file, killed at the end if it still runs."""
+    """Run another process with an adapter on the file; it is killed at the end of the block."""
     with program(path, CHILD.format(body=body.strip())) as process:
         yield process
 
 
 @contextmanager
 def program(path: Path, source: str) -> Generator[subprocess.Popen[str]]:
-    """Another process that runs a program on the file, killed at the end if it still runs."""
+    """Run a program on the file in another process; it is killed at the end of the block."""
     process = subprocess.Popen(
         [sys.executable, "-c", source, str(path)],
         stdin=subprocess.PIPE,
@@ -67,12 +67,12 @@ def program(path: Path, source: str) -> Generator[subprocess.Popen[str]]:
 
 async def line(stream: IO[str] | None) -> str:
     assert stream is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return (await asyncio.to_thread(stream.readline)).strip()
 
 
-def tell(process: subprocess.Popen[str]) -> None:
-    """Let the child go on to its next step."""
+def resume(process: subprocess.Popen[str]) -> None:
+    """Let the child run its next step."""
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()
@@ -86,7 +86,7 @@ async def acquired(locks: LockProvider, key: str) -> LockHandle:
 
 @pytest.mark.asyncio
 async def test_a_lock_excludes_other_processes_and_its_release_is_noticed(path: Path) -> None:
-    async with SQLiteAdapter(path, locks="shared") as adapter:
+    async with SQLiteAdapter(path, locks="shared", busy_timeout="60s") as adapter:
         with child(path, HOLD) as holder:
             token = int(await line(holder.stdout))
             assert isinstance(adapter.lock, SupportsWait)
@@ -94,12 +94,12 @@ async def test_a_lock_excludes_other_processes_and_its_release_is_noticed(path: 
             found = await adapter.lock.holder("key")
             assert found is not None
             assert (found.pid, found.fencing_token) == (holder.pid, token)
-            waiting = asyncio.create_task(adapter.lock.wait_released("key", "30s"))
+            waiting = asyncio.create_task(adapter.lock.wait_released("key", "120s"))
             await asyncio.sleep(0.05)
             assert not waiting.done()
-            tell(holder)
+            resume(holder)
             assert await line(holder.stdout) == "released"
-            assert await asyncio.wait_for(waiting, 5)
+            assert await asyncio.wait_for(waiting, 60)
             mine = await acquired(adapter.lock, "key")
             assert mine.fencing_token is not None
             assert mine.fencing_token > token
@@ -108,25 +108,23 @@ async def test_a_lock_excludes_other_processes_and_its_release_is_noticed(path: 
 @pytest.mark.asyncio
 async def test_the_lock_of_a_killed_process_is_free_at_once(path: Path) -> None:
     """Its lease would run for another hour."""
-    async with SQLiteAdapter(path, locks="shared") as adapter:
+    async with SQLiteAdapter(path, locks="shared", busy_timeout="60s") as adapter:
         with child(path, HOLD) as holder:
             token = int(await line(holder.stdout))
             assert isinstance(adapter.lock, SupportsWait)
-            waiting = asyncio.create_task(adapter.lock.wait_released("key", "30s"))
+            waiting = asyncio.create_task(adapter.lock.wait_released("key", "120s"))
             await asyncio.sleep(0.05)
             assert not waiting.done()
             holder.send_signal(signal.SIGKILL)
-            holder.wait(30)
-            assert await asyncio.wait_for(waiting, 5)
+            holder.wait(60)
+            assert await asyncio.wait_for(waiting, 60)
             mine = await acquired(adapter.lock, "key")
             assert mine.fencing_token is not None
             assert mine.fencing_token > token
 
 
 @pytest.mark.asyncio
-async def test_what_was_acknowledged_survives_the_death_of_the_process(
-    path: Path, query: Query
-) -> None:
+async def test_completed_writes_survive_the_death_of_the_process(path: Path, query: Query) -> None:
     body = """
         number = 0
         while True:
@@ -147,14 +145,14 @@ async def test_what_was_acknowledged_survives_the_death_of_the_process(
 
 
 @pytest.mark.asyncio
-async def test_counters_of_several_processes_lose_nothing(path: Path) -> None:
+async def test_counters_of_several_processes_lose_no_increment(path: Path) -> None:
     body = """
         for number in range(20):
             await asyncio.gather(*(adapter.cache.increment("count") for _ in range(20)))
             await adapter.circuit_breaker.record_failure("key", 1000)
         print("done")
 """
-    async with SQLiteAdapter(path) as adapter:
+    async with SQLiteAdapter(path, busy_timeout="60s") as adapter:
         with child(path, body) as one, child(path, body) as two:
             for each in (one, two):
                 assert await line(each.stdout) == "done"
@@ -165,14 +163,14 @@ async def test_counters_of_several_processes_lose_nothing(path: Path) -> None:
 
 
 @pytest.mark.asyncio
-async def test_a_write_waits_for_another_process_and_reads_do_not(path: Path) -> None:
-    async with SQLiteAdapter(path) as adapter:
+async def test_a_write_waits_for_another_writer_and_reads_do_not(path: Path) -> None:
+    async with SQLiteAdapter(path, busy_timeout="120s") as adapter:
         await adapter.cache.set("key", 1)
         other = sqlite3.connect(path, isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
             writing = asyncio.create_task(adapter.cache.set("key", 2))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(60):
                 for _ in range(50):
                     assert await adapter.cache.get("key") == 1
                 assert await adapter.cache.keys() == ["key"]
@@ -203,24 +201,24 @@ with open(sys.argv[1] + "-shm", "r+b", buffering=0) as index:
     print("done", flush=True)
     sys.stdin.readline()
 """
-"""Leave the file as a process does that is suspended while its commit becomes visible: it holds the
-write lock, and the two copies of the header of the wal-index differ in their change counter."""
+"""Imitates a process suspended while it publishes a commit: it holds the write lock, and the change
+counters in the two copies of the WAL-index header differ."""
 
 
 @pytest.mark.asyncio
-async def test_a_process_suspended_amid_its_commit_is_named_as_the_cause(path: Path) -> None:
-    """SQLite tries for 10 s, whatever the busy timeout; a read and a write wait side by side."""
+async def test_a_process_suspended_while_committing_is_named_as_the_cause(path: Path) -> None:
+    """SQLite retries for 10 s, whatever the busy timeout; a read and a write wait concurrently."""
     async with SQLiteAdapter(path) as adapter:
         await adapter.cache.set("key", 1)
         with program(path, INTERRUPTED_COMMIT) as other:
             assert await line(other.stdout) == "interrupted"
             writing = asyncio.create_task(adapter.cache.set("key", 2))
-            await asyncio.sleep(0.05)  # it waits in its thread
+            await asyncio.sleep(0.05)  # so that both wait at the same time
             with pytest.raises(BackendBusy, match="resume or end it"):
                 await adapter.cache.get("key")
             with pytest.raises(BackendBusy, match="resume or end it"):
                 await writing
-            tell(other)
+            resume(other)
             assert await line(other.stdout) == "done"
             assert await adapter.cache.get("key") == 1
             await adapter.cache.set("key", 3)
@@ -228,13 +226,13 @@ async def test_a_process_suspended_amid_its_commit_is_named_as_the_cause(path: P
 
 
 @pytest.mark.asyncio
-async def test_opening_waits_for_a_file_that_others_hold(path: Path) -> None:
-    """The switch to WAL would fail at once, whatever the busy timeout."""
+async def test_opening_waits_for_a_locked_file(path: Path) -> None:
+    """SQLite itself refuses the switch to WAL at once, whatever the busy timeout."""
     other = sqlite3.connect(path, isolation_level=None)
     try:
         other.execute("CREATE TABLE t (a)")
         other.execute("BEGIN IMMEDIATE")
-        adapter = SQLiteAdapter(path)
+        adapter = SQLiteAdapter(path, busy_timeout="60s")
         connecting = asyncio.create_task(adapter.connect())
         await asyncio.sleep(0.1)
         assert not connecting.done()
@@ -257,17 +255,17 @@ async def test_opening_a_file_that_stays_locked_fails_after_the_busy_timeout(pat
         other.close()
 
 
-def test_many_first_opens_at_once_all_succeed(tmp_path: Path) -> None:
-    """Each of them creates what is missing, or finds that another one just did."""
+def test_concurrent_first_opens_all_succeed(tmp_path: Path) -> None:
+    """One of them creates the tables, the others find them."""
     errors: list[BaseException] = []
 
     async def use(path: Path) -> None:
-        async with SQLiteAdapter(path) as adapter:
+        async with SQLiteAdapter(path, busy_timeout="60s") as adapter:
             await adapter.cache.increment("opened")
 
     def run(path: Path, barrier: threading.Barrier) -> None:
         try:
-            barrier.wait(30)
+            barrier.wait(60)
             asyncio.run(use(path))
         except BaseException as exc:
             errors.append(exc)
@@ -307,18 +305,18 @@ READS_WITHOUT_A_PAUSE = """
 @pytest.mark.parametrize(
     ("body", "rounds"), [(WRITES, 150), (READS_WITHOUT_A_PAUSE, 300)], ids=["writes", "reads"]
 )
-async def test_the_write_ahead_log_stays_small_whatever_another_process_does(
+async def test_the_wal_stays_small_whatever_another_process_does(
     path: Path, body: str, rounds: int
 ) -> None:
-    """60 MB are written to it; who reads has the lock of a reader nearly all the time."""
-    log = path.with_name(f"{path.name}-wal")
+    """60 MB pass through it. The reading process holds a read mark nearly all the time."""
+    wal = path.with_name(f"{path.name}-wal")
     sizes: list[int] = []
-    async with SQLiteAdapter(path) as adapter:
+    async with SQLiteAdapter(path, busy_timeout="60s") as adapter:
         with child(path, body) as other:
             for number in range(rounds):
                 text = f"{number}" + "x" * 3000
                 await asyncio.gather(*(adapter.cache.set(f"x{n}", text) for n in range(50)))
-                sizes.append(log.stat().st_size)
+                sizes.append(wal.stat().st_size)
             await adapter.cache.set("end", 1)
             assert await line(other.stdout) == "done"
     assert max(sizes) < 20 * 1024 * 1024

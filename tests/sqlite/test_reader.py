@@ -1,4 +1,4 @@
-"""Where reads run: in the event loop while that is fast, else in a thread."""
+"""Where reads run: in the event loop as long as they are fast, else in a thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import sqlite3
 import threading
-import time
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._engine.reader import Reader
+from goscope_sqlite._engine.reader import SLOW_READ_S, THREAD_READS_S, Reader
 
 pytestmark = pytest.mark.asyncio
 
@@ -27,16 +26,41 @@ def reader_of(adapter: SQLiteAdapter) -> Reader:
     return reader
 
 
-async def where(adapter: SQLiteAdapter, *, slow: bool = False) -> Literal["loop", "thread"]:
-    """Where one point read runs; a slow one takes 2 ms there."""
+class Now:
+    """A clock in seconds that only moves when it is set."""
+
+    seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Now:
+    """The clock that measures reads and ticks."""
+    now = Now()
+    for place in (
+        "goscope_sqlite._engine.reader",
+        "goscope_sqlite._engine.shared_read",
+        "goscope._tools.loop_budget",
+    ):
+        monkeypatch.setattr(f"{place}.perf_counter", now)
+    return now
+
+
+async def where(
+    adapter: SQLiteAdapter, now: Now | None = None, seconds: float = 0.0
+) -> Literal["loop", "thread"]:
+    """Where one point read runs that takes so many seconds of the clock."""
     seen: list[int] = []
 
     def trace(_: str) -> None:
         seen.append(threading.get_ident())
-        if slow:
-            time.sleep(0.002)
+        if now is not None:
+            now.seconds += seconds
 
     reader = reader_of(adapter)
+    await asyncio.sleep(0)  # a new tick, so that the read does not wait for one
     connections = (reader._in_loop, reader._in_thread)
     for connection in connections:
         connection.set_trace_callback(trace)
@@ -55,27 +79,29 @@ async def test_a_point_read_runs_where_the_option_says(path: Path, reads: Any, p
 
 
 async def test_three_slow_reads_send_reads_to_the_thread_for_a_while(
-    adapter: SQLiteAdapter,
+    adapter: SQLiteAdapter, now: Now
 ) -> None:
-    places = [await where(adapter, slow=True) for _ in range(4)]
+    places = [await where(adapter, now, 2 * SLOW_READ_S) for _ in range(4)]
     assert places == ["loop", "loop", "loop", "thread"]
-    await asyncio.sleep(0.06)  # the real time that the router measures
-    assert [await where(adapter) for _ in range(5)] == ["loop"] * 5
+    now.seconds += THREAD_READS_S * 0.9
+    assert await where(adapter, now) == "thread"
+    now.seconds += THREAD_READS_S * 0.2
+    assert [await where(adapter, now) for _ in range(5)] == ["loop"] * 5
 
 
-async def test_one_slow_read_among_many_changes_nothing(adapter: SQLiteAdapter) -> None:
+async def test_one_slow_read_among_many_changes_nothing(adapter: SQLiteAdapter, now: Now) -> None:
     for _ in range(4):
-        assert await where(adapter, slow=True) == "loop"
+        assert await where(adapter, now, 2 * SLOW_READ_S) == "loop"
         for _ in range(8):
-            assert await where(adapter) == "loop"
+            assert await where(adapter, now) == "loop"
 
 
-async def test_an_option_of_loop_keeps_slow_reads_in_the_loop(path: Path) -> None:
+async def test_the_option_loop_keeps_slow_reads_in_the_loop(path: Path, now: Now) -> None:
     async with SQLiteAdapter(path, reads="loop") as adapter:
-        assert [await where(adapter, slow=True) for _ in range(5)] == ["loop"] * 5
+        assert [await where(adapter, now, 2 * SLOW_READ_S) for _ in range(5)] == ["loop"] * 5
 
 
-async def test_a_read_that_finds_the_file_locked_waits_for_it_in_the_thread(
+async def test_a_read_of_a_locked_file_waits_in_the_thread(
     adapter: SQLiteAdapter,
 ) -> None:
     await adapter.cache.set("key", 1)
@@ -86,7 +112,7 @@ async def test_a_read_that_finds_the_file_locked_waits_for_it_in_the_thread(
         error.sqlite_errorcode = sqlite3.SQLITE_BUSY
         raise error
 
-    reader._execute = locked  # type: ignore[assignment]  # real locks here last too short to hit
+    reader._execute = locked  # type: ignore[assignment]  # real locks are held too briefly
     assert await adapter.cache.get("key") == 1
 
 
@@ -103,36 +129,36 @@ async def test_a_caller_reads_its_own_completed_writes(path: Path, reads: Any) -
 
 
 def slow_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each read in the loop take 0.05 ms, by clocks that go on with every look at them."""
-    looks = itertools.count()
+    """Let each read in the loop take 0.05 ms, by a clock that advances whenever it is read."""
+    readings = itertools.count()
 
     def a_twentieth_later() -> float:
-        return next(looks) * 0.00005  # seconds
+        return next(readings) * 0.00005  # seconds
 
     monkeypatch.setattr("goscope_sqlite._engine.reader.perf_counter", a_twentieth_later)
     monkeypatch.setattr("goscope._tools.loop_budget.perf_counter", a_twentieth_later)
 
 
-async def turns_of(*work: Coroutine[Any, Any, None]) -> int:
-    """How many turns of the loop the work takes."""
-    turns = 0
+async def ticks_of(*work: Coroutine[Any, Any, None]) -> int:
+    """Return how many ticks of the loop the work takes."""
+    ticks = 0
 
     async def count() -> None:
-        nonlocal turns
+        nonlocal ticks
         while True:
             await asyncio.sleep(0)
-            turns += 1
+            ticks += 1
 
     counting = asyncio.create_task(count())
     await asyncio.gather(*work)
     counting.cancel()
-    return turns
+    return ticks
 
 
-async def test_many_reads_in_a_row_let_other_tasks_run(
+async def test_consecutive_reads_let_other_tasks_run(
     adapter: SQLiteAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An await that never suspends would keep the loop for all of them."""
+    """An await that never suspends never yields to the loop."""
     await adapter.cache.set("key", 1)
     slow_down(monkeypatch)
 
@@ -140,13 +166,13 @@ async def test_many_reads_in_a_row_let_other_tasks_run(
         for _ in range(200):
             await adapter.cache.get("key")
 
-    assert await turns_of(read()) >= 30, "a quarter of a millisecond of reads fits into one turn"
+    assert await ticks_of(read()) >= 30, "a tick has time for a fraction of them"
 
 
-async def test_reads_of_many_tasks_share_the_turn(
+async def test_the_reads_of_many_tasks_share_a_tick(
     adapter: SQLiteAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of those that waited getting a whole turn's time would make it many times as long."""
+    """A full budget for each resumed task would make the tick many times as long."""
     await adapter.cache.set("key", 1)
     slow_down(monkeypatch)
 
@@ -154,13 +180,14 @@ async def test_reads_of_many_tasks_share_the_turn(
         for _ in range(50):
             await adapter.cache.get("key")
 
-    assert await turns_of(*(read() for _ in range(20))) >= 1000 / 10
+    assert await ticks_of(*(read() for _ in range(20))) >= 1000 / 10
 
 
-async def test_every_task_gets_to_read_while_others_read_all_the_time(
-    adapter: SQLiteAdapter,
+async def test_a_task_that_reads_once_does_not_wait_for_tasks_that_read_often(
+    adapter: SQLiteAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await adapter.cache.set("key", 1)
+    slow_down(monkeypatch)
     done: list[int] = []
 
     async def read(number: int) -> None:
@@ -178,9 +205,9 @@ async def test_every_task_gets_to_read_while_others_read_all_the_time(
 
 async def test_long_reads_do_not_wait_for_writes(adapter: SQLiteAdapter) -> None:
     opened = threading.Event()
-    writing = adapter._database.submit(lambda _: opened.wait(30))
+    writing = adapter._database.submit(lambda _: opened.wait(120))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await adapter.cache.keys() == []
             assert await adapter.cache.get_many(["key"]) == {}
         assert not writing.done()

@@ -1,4 +1,4 @@
-"""When the write-ahead log is moved into the file, and for whom that waits."""
+"""When the WAL is checkpointed, and how long a checkpoint waits for readers."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from pathlib import Path
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._engine.connection import WAL_LIMIT
-from goscope_sqlite._engine.shared_read import LONGEST
-from goscope_sqlite._engine.wal import LOOK, MOST, PATIENCE, PAUSE, Checkpointer
+from goscope_sqlite._engine.connection import WAL_LIMIT_BYTES
+from goscope_sqlite._engine.shared_read import MAX_HOLD_S
+from goscope_sqlite._engine.wal import (
+    MAX_BACKOFF_FACTOR,
+    READER_WAIT_S,
+    RETRY_INTERVAL_S,
+    SIZE_CHECK_INTERVAL_S,
+    Checkpointer,
+)
 
 pytestmark = pytest.mark.asyncio
 
 
 class Reader:
-    """Another program that reads; with ``ends`` it stops when somebody waits for it."""
+    """Another program that reads; with ``ends`` it stops when a checkpoint waits for it."""
 
     ends = False
 
@@ -25,7 +31,7 @@ class Reader:
         self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
     def begin(self) -> None:
-        """Read the file as it is now."""
+        """Read the latest commit, and keep the transaction open."""
         self.end()
         self.connection.execute("BEGIN")
         self.connection.execute("SELECT * FROM go_goscope_cache").fetchall()
@@ -35,8 +41,8 @@ class Reader:
             self.connection.execute("COMMIT")
 
 
-class Log:
-    """The log of an open adapter that does not move it by itself, and a clock that is set."""
+class Wal:
+    """The WAL of an open adapter without automatic checkpoints, and a clock."""
 
     def __init__(self, adapter: SQLiteAdapter, path: Path, reader: Reader) -> None:
         self.checkpointer = Checkpointer(str(path))
@@ -54,25 +60,25 @@ class Log:
         await self._adapter.cache.set(key, text)
 
     async def grows(self) -> bool:
-        """Whether the next commit makes it longer instead of beginning it anew."""
+        """Whether the next commit extends the WAL instead of restarting it."""
         before = self._path.stat().st_size
         await self.write(f"{before}", "short")
         return self._path.stat().st_size > before
 
-    async def move(self) -> float:
-        """Move it under the write lock; how many seconds that waited for readers."""
-        began = self.seconds
-        await self._adapter._database.submit(lambda _: self.checkpointer.move())
-        return self.seconds - began
+    async def checkpoint(self) -> float:
+        """Checkpoint under the write lock. Return for how many seconds it waited for readers."""
+        started = self.seconds
+        await self._adapter._database.submit(lambda _: self.checkpointer.checkpoint())
+        return self.seconds - started
 
-    def is_due(self, after: float = LOOK) -> bool:
-        """Whether it is to be moved so many seconds from now."""
+    def is_due(self, after: float = SIZE_CHECK_INTERVAL_S) -> bool:
+        """Whether a checkpoint is due so many seconds from now."""
         self.seconds += after * 1.01
         return self.checkpointer.is_due()
 
-    def times(self) -> float:
-        """How long it is, in times of its limit."""
-        return self._path.stat().st_size / WAL_LIMIT
+    def size(self) -> float:
+        """The size as a multiple of the limit."""
+        return self._path.stat().st_size / WAL_LIMIT_BYTES
 
 
 @pytest.fixture
@@ -83,124 +89,124 @@ def reader(adapter: SQLiteAdapter, path: Path) -> Iterator[Reader]:
 
 
 @pytest.fixture
-def log(
+def wal(
     adapter: SQLiteAdapter, path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Log]:
-    log = Log(adapter, path, reader)
-    monkeypatch.setattr("goscope_sqlite._engine.wal.monotonic", lambda: log.seconds)
-    monkeypatch.setattr("goscope_sqlite._engine.wal.sleep", log.sleep)
+) -> Iterator[Wal]:
+    wal = Wal(adapter, path, reader)
+    monkeypatch.setattr("goscope_sqlite._engine.wal.monotonic", lambda: wal.seconds)
+    monkeypatch.setattr("goscope_sqlite._engine.wal.sleep", wal.sleep)
     monkeypatch.setattr(adapter._database, "_checkpointer", None)
-    yield log
-    log.checkpointer.close()
+    yield wal
+    wal.checkpointer.close()
 
 
-async def test_a_log_that_nobody_reads_begins_anew_at_once(log: Log) -> None:
+async def test_a_wal_without_readers_restarts_at_once(wal: Wal) -> None:
     for text in "123":
-        await log.write(text * WAL_LIMIT)
-        assert log.is_due()
-        assert await log.move() == 0
-        assert not await log.grows()
-        assert not log.is_due()
+        await wal.write(text * WAL_LIMIT_BYTES)
+        assert wal.is_due()
+        assert await wal.checkpoint() == 0
+        assert not await wal.grows()
+        assert not wal.is_due()
 
 
-async def test_a_log_that_began_anew_and_is_long_already_is_moved_without_waiting(log: Log) -> None:
-    await log.write("1" * 3 * WAL_LIMIT)
-    await log.move()
-    await log.write("2" * WAL_LIMIT, "other")
-    assert log.times() < 3
-    assert log.is_due()
-    assert await log.move() == 0
+async def test_a_restarted_wal_that_is_long_already_is_checkpointed_without_waiting(
+    wal: Wal,
+) -> None:
+    await wal.write("1" * 3 * WAL_LIMIT_BYTES)
+    await wal.checkpoint()
+    await wal.write("2" * WAL_LIMIT_BYTES, "other")
+    assert wal.size() < 3
+    assert wal.is_due()
+    assert await wal.checkpoint() == 0
 
 
-async def test_the_log_is_looked_at_no_more_often_than_is_worth_it(log: Log) -> None:
-    assert not log.is_due()
-    await log.write("1" * WAL_LIMIT)
-    assert not log.is_due(LOOK / 2)
-    assert log.is_due(LOOK)
+async def test_the_size_of_the_wal_is_checked_at_an_interval(wal: Wal) -> None:
+    assert not wal.is_due()
+    await wal.write("1" * WAL_LIMIT_BYTES)
+    assert not wal.is_due(SIZE_CHECK_INTERVAL_S / 2)
+    assert wal.is_due(SIZE_CHECK_INTERVAL_S)
 
 
-async def test_a_checkpoint_waits_for_who_keeps_it_from_the_end_of_the_log(
-    log: Log, reader: Reader
+async def test_a_checkpoint_waits_for_a_reader_that_prevents_its_completion(
+    wal: Wal, reader: Reader
 ) -> None:
     reader.ends = True
-    await log.write("1")
+    await wal.write("1")
     reader.begin()
-    await log.write("2")
-    assert await log.move() == pytest.approx(LONGEST)
-    assert not await log.grows()
+    await wal.write("2")
+    assert await wal.checkpoint() == pytest.approx(MAX_HOLD_S)
+    assert not await wal.grows()
 
 
-async def test_a_log_that_did_not_begin_anew_is_moved_again_and_its_readers_waited_for(
-    log: Log, reader: Reader
+async def test_a_checkpoint_after_a_prevented_restart_waits_for_readers(
+    wal: Wal, reader: Reader
 ) -> None:
-    """Who reads all of it keeps nothing from being moved, but the log from its beginning."""
+    """A reader of the whole WAL allows a complete checkpoint but prevents the restart."""
     reader.ends = True
-    await log.write("1" * WAL_LIMIT)
+    await wal.write("1" * WAL_LIMIT_BYTES)
     reader.begin()
-    assert log.is_due()
-    assert await log.move() == 0, "mostly nobody reads, and waiting would be for nothing"
-    assert await log.grows()
+    assert wal.is_due()
+    assert await wal.checkpoint() == 0, "the WAL seldom has a reader, and the wait would be useless"
+    assert await wal.grows()
     reader.begin()
-    assert log.is_due()
-    assert await log.move() == pytest.approx(LONGEST * log.times())
-    assert not await log.grows()
-    assert not log.is_due()
+    assert wal.is_due()
+    assert await wal.checkpoint() == pytest.approx(MAX_HOLD_S * wal.size())
+    assert not await wal.grows()
+    assert not wal.is_due()
 
 
-async def test_a_log_that_nothing_is_written_to_is_not_moved_all_the_time(
-    adapter: SQLiteAdapter, log: Log
+async def test_a_wal_without_new_frames_is_not_checkpointed_again_and_again(
+    adapter: SQLiteAdapter, wal: Wal
 ) -> None:
-    await log.write("1" * WAL_LIMIT)
-    moves = 0
+    await wal.write("1" * WAL_LIMIT_BYTES)
+    checkpoints = 0
     for _ in range(10):
         await adapter.cache.touch("absent", 1000)
-        if log.is_due():
-            moves += 1
-            await log.move()
-    assert moves == 2
+        if wal.is_due():
+            checkpoints += 1
+            await wal.checkpoint()
+    assert checkpoints == 2
 
 
-@pytest.mark.parametrize("length", [1, 2 * WAL_LIMIT, 11 * WAL_LIMIT])
-async def test_a_checkpoint_gives_up_on_who_reads_for_long(
-    log: Log, reader: Reader, length: int
-) -> None:
-    """It waits for twice as long when the log is twice as long as it should be, within reason."""
-    await log.write("1")
+@pytest.mark.parametrize("length", [1, 2 * WAL_LIMIT_BYTES, 11 * WAL_LIMIT_BYTES])
+async def test_a_checkpoint_gives_up_on_a_long_read(wal: Wal, reader: Reader, length: int) -> None:
+    """It waits in proportion to the size of the WAL, up to a maximum."""
+    await wal.write("1")
     reader.begin()
-    await log.write("2" * length)
-    patience = PATIENCE * min(max(log.times(), 1), MOST)
-    assert patience <= await log.move() <= patience + LONGEST
-    assert await log.grows()
+    await wal.write("2" * length)
+    wait_s = READER_WAIT_S * min(max(wal.size(), 1), MAX_BACKOFF_FACTOR)
+    assert wait_s <= await wal.checkpoint() <= wait_s + MAX_HOLD_S
+    assert await wal.grows()
 
 
-async def test_a_checkpoint_never_waits_twice_for_the_same_reader(log: Log, reader: Reader) -> None:
-    await log.write("1")
+async def test_a_checkpoint_never_waits_twice_for_the_same_reader(wal: Wal, reader: Reader) -> None:
+    await wal.write("1")
     reader.begin()
-    await log.write("2")
-    assert await log.move() > PATIENCE / 2
-    assert await log.move() == 0
+    await wal.write("2")
+    assert await wal.checkpoint() > READER_WAIT_S / 2
+    assert await wal.checkpoint() == 0
     reader.begin()
-    await log.write("3")
-    assert await log.move() > PATIENCE / 2
+    await wal.write("3")
+    assert await wal.checkpoint() > READER_WAIT_S / 2
 
 
-async def test_a_log_that_cannot_be_moved_is_tried_again_when_it_has_grown_or_later(
-    log: Log, reader: Reader
+async def test_a_prevented_checkpoint_is_retried_after_growth_or_an_interval(
+    wal: Wal, reader: Reader
 ) -> None:
     reader.begin()
-    await log.write("1" * WAL_LIMIT)
-    assert log.is_due()
+    await wal.write("1" * WAL_LIMIT_BYTES)
+    assert wal.is_due()
     for text in "234":
-        await log.move()
-        assert not log.is_due()
-        await log.write(text * WAL_LIMIT)
-        assert log.is_due()
-    await log.move()
-    assert not log.is_due(PAUSE * 0.9)
-    assert log.is_due(PAUSE * 0.1)
+        await wal.checkpoint()
+        assert not wal.is_due()
+        await wal.write(text * WAL_LIMIT_BYTES)
+        assert wal.is_due()
+    await wal.checkpoint()
+    assert not wal.is_due(RETRY_INTERVAL_S * 0.9)
+    assert wal.is_due(RETRY_INTERVAL_S * 0.1)
     reader.end()
-    await log.move()
-    assert not await log.grows()
-    assert not log.is_due()
-    await log.write("5" * WAL_LIMIT)
-    assert log.is_due()
+    await wal.checkpoint()
+    assert not await wal.grows()
+    assert not wal.is_due()
+    await wal.write("5" * WAL_LIMIT_BYTES)
+    assert wal.is_due()

@@ -1,7 +1,7 @@
-"""The contract, as rules that a history keeps or breaks.
+"""The contract of goscope as rules for a history.
 
-`check` is a pure function of a history: what it can find is shown by test_rules.py, which feeds
-it histories that were made up.
+`check` is a pure function of a history. test_rules.py verifies each rule with synthetic
+histories.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from .event_log import NS_PER_MS
 from .history import Action, Grant, History
-from .record import NS_PER_MS
-from .witness import WRITES
+from .recorder import WRITES
 
 SLACK_NS: Final = 50 * NS_PER_MS
-"""Cache ttls are wall clock, the logs are not: what the two may drift apart in a run."""
+"""The drift allowed between the wall clock of cache ttls and the clock of the logs in one run."""
 
-CANCELLED: Final = ("hold", "own", "execute", "down")
-"""Bodies that are cancelled when their lease is lost."""
+CANCELLED: Final = ("hold", "task_body", "execute", "down")
+"""The bodies that goscope cancels when their lease is lost."""
 
 GUARDED: Final = ("checkpoint.save", "checkpoint.delete_all", "idempotency.set")
-"""Writes that are always made under a lease."""
+"""The writes that always need a fence."""
 
 BODIES: Final = (*CANCELLED, "compute")
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule that was broken, by what happened to ``key`` between ``begin`` and ``end``."""
+    """A broken rule, with its evidence on ``key`` between ``begin`` and ``end``."""
 
     rule: str
     key: str
     begin: int
     end: int
-    what: str
+    text: str
 
 
 Rule = Callable[[History], Iterator[Violation]]
 
 
 def check(history: History) -> list[Violation]:
-    """All violations of all rules."""
+    """The violations of all rules."""
     return [violation for rule in RULES for violation in rule(history)]
 
 
@@ -52,18 +52,18 @@ def check(history: History) -> list[Violation]:
 
 
 def one_holder(history: History) -> Iterator[Violation]:
-    """A lease is granted only when the grant before it has ended."""
+    """A lease is granted only after the previous grant has ended."""
     for key, grants in history.grants.items():
         holder = grants[0]
         for new in grants[1:]:
             if new.granted < holder.until:
-                what = f"token {new.token} was granted while {holder.who} held {holder.token}"
-                yield Violation("one holder", key, holder.asked, new.granted, what)
+                text = f"token {new.token} was granted while {holder.process} held {holder.token}"
+                yield Violation("one holder", key, holder.asked, new.granted, text)
             holder = max(holder, new, key=lambda grant: grant.until)
 
 
-def tokens_grow(history: History) -> Iterator[Violation]:
-    """A grant's token is greater than that of every earlier grant, of any key."""
+def tokens_increase(history: History) -> Iterator[Violation]:
+    """The token of a grant is greater than the tokens of all earlier grants of any key."""
     granted = [action for action in history.all("grant") if action.done and action.result]
     answers = sorted((action.end or 0, action.result) for action in granted)
     seen, highest = 0, 0
@@ -72,34 +72,34 @@ def tokens_grow(history: History) -> Iterator[Violation]:
             highest = max(highest, answers[seen][1])
             seen += 1
         if action.result <= highest:
-            what = f"token {action.result} was granted after token {highest}"
-            yield Violation("tokens grow", action.key, action.begin, action.end or 0, what)
+            text = f"token {action.result} was granted after token {highest}"
+            yield Violation("tokens increase", action.key, action.begin, action.end or 0, text)
     for (_, token), (t, again) in pairwise(sorted(answers, key=lambda answer: answer[1])):
         if token == again:
-            yield Violation("tokens grow", "", t, t, f"token {token} was granted twice")
+            yield Violation("tokens increase", "", t, t, f"token {token} was granted twice")
 
 
-def no_takeover_of_the_living(history: History) -> Iterator[Violation]:
-    """A lease that is renewed ends before its release only if something kept it from renewal."""
+def no_takeover_of_a_live_lease(history: History) -> Iterator[Violation]:
+    """A lease with renewals is lost only if its process died, stalled or could not renew it."""
     for key, grants in history.grants.items():
-        if key.startswith("lock:brief:"):
-            continue  # nobody renews these
+        if key.startswith("lock:short:"):
+            continue  # these leases are not renewed
         for old, new in pairwise(grants):
             if not _has_cause(history, old, new):
-                what = f"{old.who} lost token {old.token} to {new.who} without a cause"
-                yield Violation("no takeover of the living", key, old.asked, new.granted, what)
+                text = f"{old.process} lost token {old.token} to {new.process} while it was running"
+                yield Violation("no takeover of a live lease", key, old.asked, new.granted, text)
 
 
 def _has_cause(history: History, old: Grant, new: Grant) -> bool:
-    for end in (old.released, old.renewed_in_vain, history.deaths.get(old.who)):
+    for end in (old.released, old.refused_renewal, history.deaths.get(old.process)):
         if end is not None and end < new.granted:
             return True
     slow = old.granted - old.asked > old.ttl // 3
-    return slow or history.was_held_up(old.who, old.asked, new.granted)
+    return slow or history.was_delayed(old.process, old.asked, new.granted)
 
 
-def no_revival(history: History) -> Iterator[Violation]:
-    """A lease that ran out is not renewed, even if nobody took it."""
+def no_renewal_after_expiry(history: History) -> Iterator[Violation]:
+    """An expired lease cannot be renewed, even if no other process holds it."""
     ends = {
         (grant.key, grant.token): grant.granted + grant.ttl
         for grants in history.grants.values()
@@ -110,49 +110,49 @@ def no_revival(history: History) -> Iterator[Violation]:
         if action.result is not True or action.done is None or lease not in ends:
             continue
         if action.begin > ends[lease]:
-            what = f"token {action.token} was renewed after its end"
-            yield Violation("no revival", action.key, ends[lease], action.done, what)
+            text = f"token {action.token} was renewed after its expiry"
+            yield Violation("no renewal after expiry", action.key, ends[lease], action.done, text)
         ends[lease] = max(ends[lease], action.done + action.value * NS_PER_MS)
 
 
 def no_unguarded_write(history: History) -> Iterator[Violation]:
-    """What a lease guards is written under its fence."""
+    """A write that needs a lease has a fence."""
     for write in history.all(*WRITES):
-        guarded = write.what in GUARDED or write.key.startswith(("page:", "counted:", "down"))
+        guarded = write.kind in GUARDED or write.key.startswith(("page:", "count:", "down"))
         if guarded and not write.fence and write.possible:
-            what = f"{write.what} of {write.who} has no fence"
-            yield Violation("no unguarded write", write.key, write.begin, write.begin, what)
+            text = f"{write.kind} of {write.process} has no fence"
+            yield Violation("no unguarded write", write.key, write.begin, write.begin, text)
 
 
 def no_stale_write(history: History) -> Iterator[Violation]:
-    """A write under a fence is refused if its lease was taken before the write began."""
+    """A write is refused if its lease was granted to another holder before the write began."""
     for write in history.guarded:
         later = _grants_above(history, write)
         taken = [grant for grant in later if grant.granted < write.begin]
         if write.done is not None and taken:
-            what = f"{write.what} under token {write.token} after the grant of {taken[0].token}"
-            yield Violation("no stale write", write.fence, taken[0].asked, write.done, what)
+            text = f"{write.kind} under token {write.token} after the grant of {taken[0].token}"
+            yield Violation("no stale write", write.fence, taken[0].asked, write.done, text)
 
 
 def no_refusal_without_cause(history: History) -> Iterator[Violation]:
-    """A write under a fence is refused only if its lease was released or taken."""
-    unanswered = defaultdict[str, list[Action]](list)
+    """A write is refused only if its lease was released or granted to another holder."""
+    unacknowledged = defaultdict[str, list[Action]](list)
     for action in history.all("grant"):
         if action.end is None:
-            unanswered[action.key].append(action)
+            unacknowledged[action.key].append(action)
     for write in history.guarded:
         if write.error != "LeaseLost" or write.end is None:
             continue
         ends = [grant.asked for grant in _grants_above(history, write)]
-        ends += [action.begin for action in unanswered[write.fence]]
+        ends += [action.begin for action in unacknowledged[write.fence]]
         ends += [
             grant.released
             for grant in history.grants.get(write.fence, ())
             if grant.token == write.token and grant.released is not None
         ]
         if not any(end < write.end for end in ends):
-            what = f"{write.what} under token {write.token}, which nobody took, was refused"
-            yield Violation("no refusal without cause", write.fence, write.begin, write.end, what)
+            text = f"{write.kind} refused, though token {write.token} was not released or replaced"
+            yield Violation("no refusal without cause", write.fence, write.begin, write.end, text)
 
 
 def _grants_above(history: History, write: Action) -> list[Grant]:
@@ -164,16 +164,16 @@ def _grants_above(history: History, write: Action) -> list[Grant]:
 
 
 def no_body_without_lease(history: History) -> Iterator[Violation]:
-    """What must happen once begins under a lease that was granted and not released."""
+    """A body that needs a lease begins after its grant and before its release."""
     for body in history.all(*BODIES):
         grant = history.grant_of(body)
         if grant is None or (grant.released is not None and grant.released < body.begin):
-            what = f"{body.what} of {body.who} began without a lease"
-            yield Violation("no body without a lease", body.key, body.begin, body.begin, what)
+            text = f"{body.kind} of {body.process} began without a lease"
+            yield Violation("no body without a lease", body.key, body.begin, body.begin, text)
 
 
-def one_step_at_most(history: History) -> Iterator[Violation]:
-    """A body whose lease was taken does at most the one step that was already due."""
+def one_late_step_at_most(history: History) -> Iterator[Violation]:
+    """A body that lost its lease does at most one step after the next body began."""
     for key, bodies in history.by_key(*CANCELLED).items():
         owned = [(grant.token, body) for body in bodies if (grant := history.grant_of(body))]
         owned.sort(key=lambda pair: (pair[0], pair[1].begin))
@@ -183,15 +183,17 @@ def one_step_at_most(history: History) -> Iterator[Violation]:
         for (_, body), begin in zip(owned, begins[1:], strict=False):
             late = [step for step in body.steps if step > begin]
             if len(late) > 1:
-                what = f"{body.what} of {body.who} did {len(late)} steps after the next one began"
-                yield Violation("one step at most", key, begin, late[-1], what)
+                text = (
+                    f"{body.kind} of {body.process} did {len(late)} steps after the next body began"
+                )
+                yield Violation("one late step at most", key, begin, late[-1], text)
 
 
 # --- counts -------------------------------------------------------------------------------------
 
 
 def no_lost_count(history: History) -> Iterator[Violation]:
-    """A total counts all that was acknowledged before it was asked for, and nothing else."""
+    """A total includes every increment acknowledged before, and no increment that begins later."""
     adding = history.by_key("cache.increment")
     adding["counts"] = history.by_key("circuit_breaker.record_failure")["counts"]
     totals = history.by_key("total")
@@ -201,29 +203,29 @@ def no_lost_count(history: History) -> Iterator[Violation]:
         for action in (*actions, *totals[key]):
             if action.done is None:
                 continue
-            own = action.what != "total"
-            least = bisect_left(done, action.begin) + own
-            most = bisect_left(begun, action.done)
-            if not least <= (action.result or 0) <= most:
-                what = f"{action.what} said {action.result}, not {least} to {most}"
-                yield Violation("no lost count", key, action.begin, action.done, what)
-        yield from _twice(key, actions)
+            own = action.kind != "total"
+            lowest = bisect_left(done, action.begin) + own
+            highest = bisect_left(begun, action.done)
+            if not lowest <= (action.result or 0) <= highest:
+                text = f"{action.kind} returned {action.result}, expected {lowest} to {highest}"
+                yield Violation("no lost count", key, action.begin, action.done, text)
+        yield from _duplicate_counts(key, actions)
 
 
-def _twice(key: str, actions: list[Action]) -> Iterator[Violation]:
+def _duplicate_counts(key: str, actions: list[Action]) -> Iterator[Violation]:
     seen: dict[int, Action] = {}
     for action in actions:
         if action.done is not None:
             other = seen.setdefault(action.result, action)
             if other is not action:
-                what = f"{action.who} and {other.who} both counted {action.result}"
-                yield Violation("no lost count", key, other.begin, action.done, what)
+                text = f"{action.process} and {other.process} both got {action.result}"
+                yield Violation("no lost count", key, other.begin, action.done, text)
 
 
 def no_lost_update(history: History) -> Iterator[Violation]:
-    """What is read and written under a lock counts every write that was applied."""
+    """A counter that is read and written under a lock increases with every applied write."""
     for key, writes in history.by_key("cache.set").items():
-        if not key.startswith("counted:"):
+        if not key.startswith("count:"):
             continue
         done = sorted(
             (write for write in writes if write.done is not None),
@@ -231,121 +233,121 @@ def no_lost_update(history: History) -> Iterator[Violation]:
         )
         for old, new in pairwise(done):
             if new.value <= old.value:
-                what = f"{new.who} wrote {new.value} over {old.value} of {old.who}"
-                yield Violation("no lost update", key, old.begin, new.done or 0, what)
+                text = f"{new.process} wrote {new.value} over {old.value} of {old.process}"
+                yield Violation("no lost update", key, old.begin, new.done or 0, text)
 
 
-# --- what was acknowledged stays ----------------------------------------------------------------
+# --- acknowledged writes ------------------------------------------------------------------------
 
 
-def writes_stay(history: History) -> Iterator[Violation]:
-    """Who reads a number that only grows gets the last one acknowledged, or a later one."""
+def no_lost_write(history: History) -> Iterator[Violation]:
+    """A read of an increasing number returns the last acknowledged value or a later one."""
     writes = history.by_key("write")
     for key, reads in history.by_key("read").items():
         done = [(write.done, write.value) for write in writes[key] if write.done is not None]
         for read in reads:
             if read.done is None:
                 continue
-            least = max((value for end, value in done if end < read.begin), default=0)
-            most = max((w.value for w in writes[key] if w.begin < read.done), default=0)
-            if not least <= (read.result or 0) <= most:
-                what = f"read {read.result}, not {least} to {most}"
-                yield Violation("writes stay", key, read.begin, read.done, what)
+            lowest = max((value for end, value in done if end < read.begin), default=0)
+            highest = max((w.value for w in writes[key] if w.begin < read.done), default=0)
+            if not lowest <= (read.result or 0) <= highest:
+                text = f"read {read.result}, expected {lowest} to {highest}"
+                yield Violation("no lost write", key, read.begin, read.done, text)
 
 
-def entries_stay(history: History) -> Iterator[Violation]:
-    """An entry is there from its `set` to its ttl or the deletion of its tag, and then gone."""
+def entry_lifetime(history: History) -> Iterator[Violation]:
+    """An entry exists from its `set` until its ttl or the deletion of its tag, and no longer."""
     stored = {action.key: action for action in history.all("store")}
     deletions = history.by_key("delete_by_tag")
-    for look in history.all("look"):
-        entry = stored.get(look.key)
-        if entry is None or entry.done is None or look.done is None or entry.done > look.begin:
+    for query in history.all("has"):
+        entry = stored.get(query.key)
+        if entry is None or entry.done is None or query.done is None or entry.done > query.begin:
             continue
-        expected = _presence(entry, look, deletions[str(entry.value["tag"])])
-        if expected is not None and look.result != expected:
-            what = f"it was {'absent' if expected else 'present'}, stored as {entry.value}"
-            yield Violation("entries stay", look.key, entry.begin, look.done, what)
+        expected = _presence(entry, query, deletions[str(entry.value["tag"])])
+        if expected is not None and query.result != expected:
+            text = f"it was {'absent' if expected else 'present'}, stored as {entry.value}"
+            yield Violation("entry lifetime", query.key, entry.begin, query.done, text)
 
 
-def _presence(entry: Action, look: Action, deletions: list[Action]) -> bool | None:
-    """Whether the entry must be there (True) or gone (False); None if both are right."""
-    stored, looked = entry.done or 0, look.done or 0
+def _presence(entry: Action, query: Action, deletions: list[Action]) -> bool | None:
+    """Whether the entry must exist (True) or must not (False); None if both are correct."""
+    stored, answered = entry.done or 0, query.done or 0
     ttl_ms = entry.value["ttl_ms"]
-    if ttl_ms is not None and look.begin > stored + ttl_ms * NS_PER_MS + SLACK_NS:
+    if ttl_ms is not None and query.begin > stored + ttl_ms * NS_PER_MS + SLACK_NS:
         return False
-    if any(stored < tag.begin and tag.done and tag.done < look.begin for tag in deletions):
+    if any(stored < tag.begin and tag.done and tag.done < query.begin for tag in deletions):
         return False
-    if ttl_ms is not None and looked > entry.begin + ttl_ms * NS_PER_MS - SLACK_NS:
+    if ttl_ms is not None and answered > entry.begin + ttl_ms * NS_PER_MS - SLACK_NS:
         return None
-    begun = [tag for tag in deletions if tag.begin < looked]
+    begun = [tag for tag in deletions if tag.begin < answered]
     deleted = any(tag.end is None or tag.end > entry.begin for tag in begun)
     return None if deleted else True
 
 
 def tasks_resume(history: History) -> Iterator[Violation]:
-    """The next owner of a task goes on at the last acknowledged checkpoint or a later one."""
+    """The next owner of a task resumes at the last acknowledged checkpoint or a later one."""
     saves = history.by_key("checkpoint.save")
     discards = history.by_key("checkpoint.delete_all")
     ended = history.by_key("run")
-    for task_id, looked, begin, data in _resumptions(history):
+    for task_id, read_after, begin, data in _resumptions(history):
         run, number = data or (None, 0)
         for save in saves[task_id]:
-            if save.done is None or save.done >= looked:
+            if save.done is None or save.done >= read_after:
                 continue
             if save.value[0] == run and save.value[1] > number:
-                what = f"resumed at {data} after {save.value} was saved"
-                yield Violation("tasks resume", task_id, save.begin, begin, what)
+                text = f"resumed at {data} after {save.value} was saved"
+                yield Violation("tasks resume", task_id, save.begin, begin, text)
             if save.value[0] != run and not _discarded(save, discards[task_id], begin):
-                what = f"resumed at {data}, and {save.value} is gone"
-                yield Violation("tasks resume", task_id, save.begin, begin, what)
+                text = f"resumed at {data}, but {save.value} is lost"
+                yield Violation("tasks resume", task_id, save.begin, begin, text)
         for action in ended[task_id]:
-            if action.done and action.done < looked and action.result == run:
-                what = f"resumed at {data}, though that run was over"
-                yield Violation("tasks resume", task_id, action.begin, begin, what)
+            if action.done and action.done < read_after and action.result == run:
+                text = f"resumed at {data}, although that run had completed"
+                yield Violation("tasks resume", task_id, action.begin, begin, text)
 
 
 def _resumptions(history: History) -> Iterator[tuple[str, int, int, tuple[str, int] | None]]:
-    """Task, the time after which its state was read, the time it was known, the state."""
-    for body in history.all("own"):
+    """For each resumption: the task, the interval in which its state was read, and the state."""
+    for body in history.all("task_body"):
         grant = history.grant_of(body)
         if grant is not None:
             task_id = body.key.removeprefix("lease:task:")
             yield task_id, grant.granted, body.begin, body.value
-    for action in history.all("latest"):
+    for action in history.all("load_latest"):
         if action.done is not None:
             yield action.key, action.begin, action.done, action.result
 
 
 def _discarded(save: Action, discards: list[Action], before: int) -> bool:
-    """Whether the checkpoint may have been deleted because its task had come to its end."""
+    """Whether a completed run of the task may have deleted the checkpoint."""
     return any(save.begin < each.begin < before and each.possible for each in discards)
 
 
-# --- once ---------------------------------------------------------------------------------------
+# --- results ------------------------------------------------------------------------------------
 
 
 def one_result(history: History) -> Iterator[Violation]:
-    """Everyone gets the same result of an idempotent call, for ever after."""
-    for key, replies in history.by_key("idempotency.run_detailed", "recall").items():
+    """Every caller of an idempotent call gets the same result."""
+    for key, replies in history.by_key("idempotency.run_detailed", "result").items():
         done = [reply for reply in replies if reply.done is not None]
         for old, new in pairwise(sorted(done, key=lambda reply: reply.done or 0)):
-            asked_before = new.what == "recall" and new.begin < (old.done or 0)
+            asked_before = new.kind == "result" and new.begin < (old.done or 0)
             if old.result is not None and new.result != old.result and not asked_before:
-                what = f"{old.result} was the result, then {new.result}"
-                yield Violation("one result", key, old.begin, new.done or 0, what)
+                text = f"{old.result} was the result, then {new.result}"
+                yield Violation("one result", key, old.begin, new.done or 0, text)
 
 
-def completed_once(history: History) -> Iterator[Violation]:
-    """The result of an idempotent call is stored once."""
+def one_completion(history: History) -> Iterator[Violation]:
+    """The result of an idempotent call is stored only once."""
     for key, stores in history.by_key("idempotency.set").items():
         done = [store for store in stores if store.done is not None]
         for store in done[1:]:
-            what = f"{store.who} completed what {done[0].who} had completed"
-            yield Violation("completed once", key, done[0].begin, store.done or 0, what)
+            text = f"{store.process} stored a result after {done[0].process}"
+            yield Violation("one completion", key, done[0].begin, store.done or 0, text)
 
 
-def nothing_is_done_again(history: History) -> Iterator[Violation]:
-    """What was stored before the lease was granted is not computed under it."""
+def no_repeated_work(history: History) -> Iterator[Violation]:
+    """A body does not run if its result was stored before the grant of its lease."""
     stores = history.by_key("idempotency.set", "cache.set")
     for body in history.all("execute", "compute"):
         grant = history.grant_of(body)
@@ -355,36 +357,37 @@ def nothing_is_done_again(history: History) -> Iterator[Violation]:
                 continue
             ttl_ms = body.value
             if ttl_ms is None or body.begin < store.begin + ttl_ms * NS_PER_MS - SLACK_NS:
-                what = f"{body.who} began to {body.what} what was stored before"
-                yield Violation("nothing is done again", key, store.begin, body.begin, what)
+                text = f"{body.process} began to {body.kind} although the result was stored"
+                yield Violation("no repeated work", key, store.begin, body.begin, text)
 
 
-def values_were_computed(history: History) -> Iterator[Violation]:
-    """A value out of the cache is one that a computation returned."""
+def values_are_computed(history: History) -> Iterator[Violation]:
+    """A value from the cache was returned by a computation."""
     computed = {body.name: body for body in history.all("compute")}
     for action in history.all("get_or_set"):
         if action.done is not None:
             body = computed.get(action.result)
             if body is None or body.done is None or body.done > action.done:
-                what = f"{action.who} got {action.result!r}, which nobody computed"
-                rule = "values were computed"
-                yield Violation(rule, action.key, action.begin, action.done, what)
+                text = f"{action.process} got {action.result!r}, which no process computed"
+                rule = "values are computed"
+                yield Violation(rule, action.key, action.begin, action.done, text)
 
 
 # --- the processes and the file -----------------------------------------------------------------
 
 
-def nobody_fails(history: History) -> Iterator[Violation]:
-    """A process ends well unless it is killed, and the file is whole."""
+def no_process_fails(history: History) -> Iterator[Violation]:
+    """A process exits without an error unless it is killed, and the file passes integrity_check."""
     for mark in (*history.marks["exit"], *history.marks["integrity"]):
         if mark.value not in (0, "ok"):
-            yield Violation("nobody fails", mark.key, mark.t, mark.t, f"{mark.what}: {mark.value}")
+            text = f"{mark.kind}: {mark.value}"
+            yield Violation("no process fails", mark.key, mark.t, mark.t, text)
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    *(one_holder, tokens_grow, no_takeover_of_the_living, no_revival),
-    *(no_stale_write, no_unguarded_write),
-    *(no_refusal_without_cause, no_body_without_lease, one_step_at_most, no_lost_count),
-    *(no_lost_update, writes_stay, entries_stay, tasks_resume, one_result),
-    *(completed_once, nothing_is_done_again, values_were_computed, nobody_fails),
+    *(one_holder, tokens_increase, no_takeover_of_a_live_lease, no_renewal_after_expiry),
+    *(no_unguarded_write, no_stale_write, no_refusal_without_cause),
+    *(no_body_without_lease, one_late_step_at_most),
+    *(no_lost_count, no_lost_update, no_lost_write, entry_lifetime, tasks_resume),
+    *(one_result, one_completion, no_repeated_work, values_are_computed, no_process_fails),
 )

@@ -1,7 +1,7 @@
-"""Processes that use all of goscope on one file, are killed and stopped, and keep its contract.
+"""Processes use all features on one file while a supervisor kills and suspends them.
 
-``make stress`` lets 8 processes run for 60 s. ``GOSCOPE_STRESS_SECONDS`` sets how long,
-``GOSCOPE_STRESS_SEED`` repeats the disturbances and choices of an earlier run.
+``make stress`` runs 8 processes for 60 s. ``GOSCOPE_STRESS_SECONDS`` sets the duration,
+``GOSCOPE_STRESS_SEED`` repeats the faults and the random choices of an earlier run.
 """
 
 from __future__ import annotations
@@ -19,34 +19,32 @@ import pytest
 
 from goscope import CircuitBreakerState, Scope
 
-from .conductor import Conductor
+from .event_log import Log, read_logs
 from .history import History
-from .record import Log, read_logs
 from .report import story, table
 from .rules import check
+from .supervisor import Supervisor
 
 SECONDS: Final = float(os.environ.get("GOSCOPE_STRESS_SECONDS", "4"))
 SEED: Final = os.environ.get("GOSCOPE_STRESS_SEED") or str(random.SystemRandom().randrange(10**6))
 PROCESSES: Final = 8 if "GOSCOPE_STRESS_SECONDS" in os.environ else 4
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="the logs are stamped with CLOCK_BOOTTIME"
-)
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the logs need CLOCK_BOOTTIME")
 
 
-def test_the_contract_holds_while_processes_are_killed_and_stopped(tmp_path: Path) -> None:
+def test_the_contract_holds_while_processes_are_killed_and_suspended(tmp_path: Path) -> None:
     print(f"\nGOSCOPE_STRESS_SEED={SEED}, logs in {tmp_path}")  # noqa: T201  # to repeat it
     asyncio.run(open_circuit(tmp_path / "app.db"))
-    with closing(Log(tmp_path, "conductor")) as log:
-        with Conductor(tmp_path, log, PROCESSES, SEED) as conductor:
-            conductor.run(SECONDS)
-        asyncio.run(look_back(tmp_path, log))
+    with closing(Log(tmp_path, "supervisor")) as log:
+        with Supervisor(tmp_path, log, PROCESSES, SEED) as supervisor:
+            supervisor.run(SECONDS)
+        asyncio.run(log_final_state(tmp_path, log))
     history = History(read_logs(tmp_path))
     violations = check(history)
-    print(table(history, violations))  # noqa: T201  # what happened is the result
+    print(table(history, violations))  # noqa: T201  # the result of the test
     assert history.killed, "no process was killed"
-    assert history.marks["stop"], "no process was stopped"
-    assert history.grants, "no process got to do anything"
+    assert history.marks["suspend"], "no process was suspended"
+    assert history.grants, "no lease was granted"
     if violations:
         first = {violation.rule: violation for violation in reversed(violations)}
         pytest.fail(
@@ -55,7 +53,7 @@ def test_the_contract_holds_while_processes_are_killed_and_stopped(tmp_path: Pat
 
 
 async def open_circuit(path: Path) -> None:
-    """Open the circuit of the service that never heals."""
+    """Open the circuit of the service that is always down."""
     state = CircuitBreakerState(state="open", failure_count=1, last_failure_time=1)
     async with Scope(backend="sqlite", path=str(path)) as gs:
         circuits = gs.persistence.circuit_breaker
@@ -63,17 +61,17 @@ async def open_circuit(path: Path) -> None:
         await circuits.set_state("down", state)
 
 
-async def look_back(folder: Path, log: Log) -> None:
-    """Write down what the file holds when all is over."""
+async def log_final_state(folder: Path, log: Log) -> None:
+    """Log the final contents of the file."""
     history = History(read_logs(folder))
     async with Scope(backend="sqlite", path=str(folder / "app.db")) as gs:
-        await look_at_counts(gs, log, history)
-        await look_at_results(gs, log, history)
+        await log_counts(gs, log, history)
+        await log_results(gs, log, history)
     with closing(sqlite3.connect(folder / "app.db")) as connection:
-        log.at("integrity", "app.db", connection.execute("PRAGMA integrity_check").fetchone()[0])
+        log.mark("integrity", "app.db", connection.execute("PRAGMA integrity_check").fetchone()[0])
 
 
-async def look_at_counts(gs: Scope, log: Log, history: History) -> None:
+async def log_counts(gs: Scope, log: Log, history: History) -> None:
     for key in history.by_key("cache.increment"):
         entry = log.begin("total", key)
         entry.end(await gs.cache.get(key, 0))
@@ -82,20 +80,20 @@ async def look_at_counts(gs: Scope, log: Log, history: History) -> None:
     entry.end(state.failure_count)
 
 
-async def look_at_results(gs: Scope, log: Log, history: History) -> None:
+async def log_results(gs: Scope, log: Log, history: History) -> None:
     for name in history.by_key("write"):
         entry = log.begin("read", name)
         entry.end(await gs.cache.get(name))
     for key in history.by_key("store"):
-        entry = log.begin("look", key)
+        entry = log.begin("has", key)
         entry.end(await gs.cache.has(key))
     for key in history.by_key("idempotency.run_detailed"):
-        entry = log.begin("recall", key)
+        entry = log.begin("result", key)
         record = await gs.idempotency.get(key)
         entry.end(None if record is None else record.value)
     checkpoints = gs.persistence.checkpoint
     assert checkpoints is not None
     for task_id in history.by_key("run"):
-        entry = log.begin("latest", task_id)
+        entry = log.begin("load_latest", task_id)
         latest = await checkpoints.load_latest(task_id)
         entry.end(None if latest is None else latest.data)

@@ -1,4 +1,4 @@
-"""What the files of go-go-scope under Bun hold, where that differs from goscope's own."""
+"""How the files of go-go-scope under Bun differ from those of goscope-sqlite."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from goscope.errors import SerializationError
 from goscope_sqlite.file_adapter import Format
 
 MAX_SAFE_INTEGER: Final = 2**53 - 1
-"""The largest integer up to which a JavaScript number is exact."""
+"""The largest integer that JavaScript's numbers represent exactly, like all below it."""
 
 _DIGITS: Final = bytes(ord("0") if chr(byte) in "0123456789" else 0 for byte in range(256))
-"""A table for `bytes.translate`: every digit becomes a zero, and everything else none."""
+"""A table for `bytes.translate`: digits become ``0``, all other bytes become NUL."""
 
 _SIXTEEN: Final = b"0" * 16
 
 
 def encode_for_javascript(value: Any) -> str:
-    """Return the value as JSON that ``JSON.parse`` reads back exactly.
+    """Return the value as JSON that JavaScript's ``JSON.parse`` reads back exactly.
 
-    Raises `SerializationError` for an integer beyond 2**53 - 1, and as `encode` does.
+    Raises `SerializationError` for an integer beyond 2**53 - 1, and whenever `encode` does.
     """
     text = encode(value)
-    # No shorter run of digits is too large, so nearly all texts are spared the second look.
-    # `rfind` finds nothing three times faster than `in` does.
+    # An integer beyond the limit has 16 digits or more, so few texts need the exact check. When
+    # there is no match, `rfind` is three times as fast as `in`.
     if len(text) >= 16 and text.encode().translate(_DIGITS).rfind(_SIXTEEN) >= 0:
         try:
             json.loads(text, parse_int=_check_integer)
         except RecursionError as exc:
-            raise SerializationError("a value is nested too deeply to be checked") from exc
+            raise SerializationError("the value is nested too deeply: flatten it") from exc
     return text
 
 

@@ -1,4 +1,4 @@
-"""What the entry point ``sqlite-bun`` in the group ``goscope.backends`` names."""
+"""The plugin behind the entry point ``sqlite-bun`` in the group ``goscope.backends``."""
 
 from __future__ import annotations
 

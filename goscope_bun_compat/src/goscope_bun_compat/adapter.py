@@ -1,4 +1,4 @@
-"""The open store: go-go-scope's file, on the event loop."""
+"""The adapter and the options of the backend "sqlite-bun"."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .bun_sqlite import Database
 
 
 class BunSQLiteAdapter(FileAdapter):
-    """A store in a file that programs under Bun share, whose SQL runs in the event loop.
+    """A store in a file shared with programs under Bun, whose SQL runs in the event loop.
 
-    ``path`` may be ":memory:", or a `Database`, which is only asked for its file and left open.
-    ``locks="shared"`` makes ``gs.lock`` exclude other Python processes, not only other tasks; Bun
-    never sees locks. ``durability="full"`` makes an acknowledged write survive a power failure
-    too, and each commit then waits for the disk in the event loop: prefer the backend "sqlite".
-    ``busy_timeout`` is how long a write waits for other processes before `BackendBusy`, and
-    ``sweep_interval`` how often an idle store is looked through for what has expired.
+    ``path`` may be ":memory:", or a `Database`: the adapter opens the same file and leaves it open.
+    ``locks="shared"`` makes ``gs.lock`` exclude other Python processes, not only other tasks;
+    programs under Bun do not see locks. ``durability="full"`` makes a completed write survive a
+    power failure too, but each commit then blocks the event loop until the disk has synced: prefer
+    the backend "sqlite". ``busy_timeout`` is how long a write waits for other processes before it
+    raises `BackendBusy`. ``sweep_interval`` is how often an idle store removes expired entries.
 
-    Raises `ConfigurationError` for options that do not fit; `connect` raises it for a path that
-    cannot hold a database, and `BackendError` for a file that does not.
+    Raises `ConfigurationError` for invalid options. `connect` raises it for an unusable path, and
+    `BackendError` for a file that is not an intact database.
     """
 
     format = FORMAT
@@ -82,14 +82,14 @@ class BunSQLiteOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_adapter(options: BunSQLiteOptions) -> BunSQLiteAdapter:
-    """Return the adapter that the options describe, not connected yet."""
+    """Return the adapter with these options, not connected yet."""
     return BunSQLiteAdapter(**msgspec.structs.asdict(options))
 
 
 def _file_of(database: Database) -> str:
     if database.filename == MEMORY:
         raise ConfigurationError(
-            "the Database is in memory, where no other connection can open it: give the path of "
-            "a file, or ':memory:' for a store of its own"
+            "the Database is in memory, where no other connection can open it: pass the path of "
+            "a file, or ':memory:' for a separate store"
         )
     return database.filename

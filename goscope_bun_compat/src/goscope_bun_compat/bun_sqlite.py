@@ -1,7 +1,7 @@
-"""The part of Bun's module ``bun:sqlite`` that programs which used go-go-scope call.
+"""The part of Bun's module ``bun:sqlite`` that programs with go-go-scope use.
 
-Like the original it is synchronous: a statement runs, and may block, where it is called. What
-goscope stores is read and written through the adapter.
+It is synchronous like the original: a statement runs, and may block, where it is called. Use it for
+your own tables, and the adapter for what goscope stores.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ MEMORY: Final = ":memory:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """What a statement changed, as `Statement.run` and `Database.run` tell."""
+    """The result of `Statement.run` and `Database.run`."""
 
     changes: int
     last_insert_rowid: int
 
 
 class Database:
-    """A database file, created when absent, on a connection of its own.
+    """A connection to a database file, which is created if absent.
 
-    As in Bun it does not wait for a lock that another connection holds; ``PRAGMA busy_timeout``
-    changes that. Whoever opens it closes it: `close`, or ``with Database(path) as database``.
+    As in Bun it does not wait for a lock of another connection unless you set
+    ``PRAGMA busy_timeout``. Close it with `close`, or use ``with Database(path) as database``.
     """
 
     def __init__(self, path: str | os.PathLike[str] = MEMORY) -> None:
@@ -40,7 +40,7 @@ class Database:
         return f"Database({self.filename!r})"
 
     def query(self, sql: str) -> Statement:
-        """Return the statement, which is compiled when it runs first and then kept."""
+        """Return the statement. It is compiled on its first run, and cached."""
         return Statement(self._connection, sql)
 
     def run(self, sql: str, *parameters: Any) -> Changes:
@@ -48,7 +48,7 @@ class Database:
         return self.query(sql).run(*parameters)
 
     def close(self) -> None:
-        """Close the connection. Does nothing when it is closed."""
+        """Close the connection. Does nothing if it is closed already."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -66,7 +66,7 @@ class Database:
 class Statement:
     """One statement of a `Database`.
 
-    Its parameters are given one by one, or as one mapping of names without ``$``, ``:`` or ``@``.
+    Pass its parameters one by one, or as one mapping of names without ``$``, ``:`` or ``@``.
     """
 
     def __init__(self, connection: sqlite3.Connection, sql: str) -> None:
@@ -74,7 +74,7 @@ class Statement:
         self._sql = sql
 
     def get(self, *parameters: Any) -> dict[str, Any] | None:
-        """Return the first row, None if there is none."""
+        """Return the first row, or None if there is none."""
         rows = self.all(*parameters)
         return rows[0] if rows else None
 
@@ -86,7 +86,7 @@ class Statement:
         """Run it and return what it changed."""
         before = self._connection.total_changes
         cursor = self._execute(parameters)
-        cursor.fetchall()  # a statement that returns rows is done only after the last
+        cursor.fetchall()  # a statement with RETURNING ends after its last row
         return Changes(
             changes=self._connection.total_changes - before,
             last_insert_rowid=cursor.lastrowid or 0,

@@ -1,4 +1,4 @@
-"""Removing what has expired, in steps too small to be noticed."""
+"""Removing expired rows in small steps, so that other writes wait little."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ._engine.base import BaseDatabase
 from .providers import cache, circuit_breaker, idempotency, lock, lock_queue
 
 STEP_ROWS: Final = 100
-"""How many rows one write removes: a millisecond of the write lock.
+"""How many rows one write removes, in about a millisecond of the write lock.
 
-A step grows to at most 1000 rows, ten milliseconds, while more is written than it removes.
+While more rows are written than removed, a step grows to at most 1000 rows, ten milliseconds.
 """
 
 Remove: TypeAlias = Callable[[sqlite3.Connection], int]
 
 
 class _Companion(NamedTuple):
-    """A companion table, the table it belongs to, and how one of its rows is removed."""
+    """A companion table, its base table, and the function that deletes one of its rows."""
 
     table: str
     base: str
@@ -45,7 +45,7 @@ _COMPANIONS: Final = (
 
 
 class Sweeper:
-    """Sweeps one store, when it is written to and every ``interval_ms`` when it is idle."""
+    """Sweeps one store after a number of writes, and every ``interval_ms`` while it is idle."""
 
     def __init__(self, database: BaseDatabase, context: StoreContext, interval_ms: int) -> None:
         self._database = database
@@ -55,7 +55,7 @@ class Sweeper:
         self.schedule: Final = SweepSchedule(context, self.sweep, interval_ms, min_step_rows)
 
     async def sweep(self) -> None:
-        """Remove all that has expired."""
+        """Remove everything that has expired."""
         now = self._context.clock.wall_ms()
         await self._sweep_cache(now)
         await self._sweep_results(now)
@@ -84,7 +84,7 @@ class Sweeper:
             await self._remove(keys, partial(lock_queue.remove_stale, keys=keys, clock=clock))
 
     async def _sweep_companion(self, companion: _Companion) -> None:
-        """Check one page of a companion table: only other writers leave orphans behind."""
+        """Delete the orphans of one page of a companion table; only other programs leave any."""
         sql = f"""
             SELECT s.key, EXISTS (SELECT 1 FROM {companion.base} WHERE key = s.key)
             FROM (
@@ -97,15 +97,15 @@ class Sweeper:
         await self._remove(keys, partial(_delete_orphans, keys=keys, companion=companion))
 
     async def _remove(self, keys: list[str], remove: Remove) -> None:
-        """Run one step, then leave the database to others for as long as it took."""
+        """Run one step, then leave the database to other writers for as long as it took."""
         if keys:
             taken_s = await self._database.submit(partial(_timed, remove=remove), rows=len(keys))
-            # Not on the adapter's clock: this is about the load, not about what time it is.
+            # Real time, not the adapter's clock: the pause limits the load.
             await asyncio.sleep(taken_s)
 
 
 def _timed(connection: sqlite3.Connection, remove: Remove) -> float:
-    """Run the write; how many seconds it took, without the time in the queue."""
+    """Run the write. Return how many seconds it took, without the time in the queue."""
     started = time.perf_counter()
     remove(connection)
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""The open store: connects, and owns the providers."""
+"""The adapter and the options of the backend "sqlite"."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from goscope.providers import Milliseconds
 from ._engine.connection import Settings
 from ._engine.file import MEMORY
 from ._engine.reader import Reads
-from ._engine.thread import AiosqliteDatabase
+from ._engine.thread import ThreadDatabase
 from .file_adapter import FileAdapter
 
 
 class SQLiteAdapter(FileAdapter):
     """A store in one SQLite file, for all processes of one machine.
 
-    ``path`` may be ":memory:", or an open ``aiosqlite.Connection``, which is only asked for its
+    ``path`` may be ":memory:", or an open ``aiosqlite.Connection``: the adapter opens the same
     file. ``locks="shared"`` makes ``gs.lock`` exclude other processes, not only other tasks.
-    ``durability="full"`` makes an acknowledged write survive a power failure too. ``reads`` says
-    where point reads run: in the event loop, in a thread, or in the loop while that is fast.
-    ``busy_timeout`` is how long a write waits for other processes before `BackendBusy`, and
-    ``sweep_interval`` how often an idle store is looked through for what has expired.
+    ``durability="full"`` makes a completed write survive a power failure too. ``reads`` is where
+    point reads run: in the event loop, in a thread, or in the loop as long as they are fast.
+    ``busy_timeout`` is how long a write waits for other processes before it raises `BackendBusy`.
+    ``sweep_interval`` is how often an idle store removes expired entries.
 
-    Raises `ConfigurationError` for options that do not fit; `connect` raises it for a path that
-    cannot hold a database, and `BackendError` for a file that does not.
+    Raises `ConfigurationError` for invalid options. `connect` raises it for an unusable path, and
+    `BackendError` for a file that is not an intact database.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SQLiteAdapter(FileAdapter):
             busy_timeout_ms=milliseconds(busy_timeout, "busy_timeout"),
         )
         super().__init__(
-            AiosqliteDatabase(repr(self), settings, reads),
+            ThreadDatabase(repr(self), settings, reads),
             in_memory=self._source == MEMORY,
             key_prefix=key_prefix,
             locks=locks,
@@ -89,22 +89,22 @@ class SQLiteOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def open_adapter(options: SQLiteOptions) -> SQLiteAdapter:
-    """Return the adapter that the options describe, not connected yet."""
+    """Return the adapter with these options, not connected yet."""
     return SQLiteAdapter(**msgspec.structs.asdict(options))
 
 
 async def _file_of(connection: aiosqlite.Connection) -> str:
-    """The file of the host's connection, which is asked for nothing else."""
+    """The file of the host's connection, which is used for this query alone."""
     try:
         databases = await connection.execute_fetchall("PRAGMA database_list")
-    except ValueError as exc:  # aiosqlite's word for a connection that is not open
+    except ValueError as exc:  # raised by aiosqlite for a connection that is not open
         raise ConfigurationError(
-            "the aiosqlite connection is not open: await it first, or give the path of its file"
+            "the aiosqlite connection is not open: await it first, or pass the path of its file"
         ) from exc
     files = [row[2] for row in databases if row[1] == "main"]
     if not files or not files[0]:
         raise ConfigurationError(
             "the aiosqlite connection is to a database in memory, which no other connection can "
-            "open: give the path of a file, or ':memory:' for a store of its own"
+            "open: pass the path of a file, or ':memory:' for a separate store"
         )
     return str(files[0])

@@ -1,8 +1,8 @@
-"""For authors of backends whose store is an SQLite file: run the providers on another driver.
+"""For authors of backends on an SQLite file: running the providers on another driver.
 
-Subclass `BaseDatabase`, which opens, queues, commits in groups and closes, and give an instance of
-it to a subclass of `goscope_sqlite.file_adapter.FileAdapter`. `goscope_sqlite.providers` hold the
-SQL and `goscope_sqlite.schema` the tables; neither knows what runs it.
+Subclass `BaseDatabase`, which opens the file, queues and groups writes, and closes it. Pass an
+instance to a subclass of `goscope_sqlite.file_adapter.FileAdapter`. `goscope_sqlite.providers`
+holds the SQL and `goscope_sqlite.schema` the tables; neither depends on the driver.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Base class of adapters on one SQLite file: they differ in the format and in what runs the SQL."""
+"""Base class of adapters on one SQLite file. They differ in the format and in what runs the SQL."""
 
-# The providers are never None here, which is narrower than what the base class says of them.
+# The providers are never None here, which narrows the annotations of the base class.
 # pyright: reportIncompatibleVariableOverride=false
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from .providers import (
 class Format:
     """How the files of one backend differ from those of another.
 
-    ``prefix_ids``: whether ids of tasks and checkpoints carry the prefix. ``encode`` gives the
-    JSON text of a value, and refuses with `SerializationError` what other readers would misread.
+    ``prefix_ids`` is whether the ids of tasks and checkpoints carry the prefix. ``encode`` returns
+    the JSON text of a value, or raises `SerializationError` if other readers would misread it.
     """
 
     prefix_ids: bool = True
@@ -54,10 +54,10 @@ class Format:
 
 
 class FileAdapter(BaseAdapter):
-    """An adapter that runs the SQL of the providers on a ``database`` of its own.
+    """An adapter that runs the SQL of the providers on its own ``database``.
 
-    A subclass says in ``format`` what its files hold, and in ``_locate`` where the file is.
-    ``in_memory`` is whether the store ends with the adapter.
+    A subclass sets ``format``, and returns the path of the file from ``_locate``. ``in_memory`` is
+    whether the store ends with the adapter.
     """
 
     format: ClassVar[Format] = Format()
@@ -91,18 +91,18 @@ class FileAdapter(BaseAdapter):
         interval_ms = milliseconds(sweep_interval, "sweep_interval")
         self._sweeper = Sweeper(database, self.context, interval_ms)
         database.on_commit = self._sweeper.schedule.count
-        self._fill(locks)
+        self._create_providers(locks)
         if not in_memory:
             shared = {Capability.SHARED_LOCKS} if locks == "shared" else set[Capability]()
             self.capabilities = frozenset({Capability.PERSISTENT} | shared)
 
     async def held_locks(self) -> AsyncIterator[tuple[str, LockHolder]]:
-        """Every lock and lease of this prefix in the file that was not released, by stored key."""
+        """Every unreleased lock and lease of this prefix in the file, by stored key."""
         for provider in self._in_file:
             async for held in provider.held():
                 yield held
 
-    def _fill(self, locks: Locks) -> None:
+    def _create_providers(self, locks: Locks) -> None:
         context, database = self.context, self._database
         locks_in_file = SQLiteLockProvider(context, database, "lock")
         leases = SQLiteLockProvider(context, database, "lease")
@@ -125,6 +125,6 @@ class FileAdapter(BaseAdapter):
         self._sweeper.schedule.start()
 
     async def _disconnect(self) -> None:
-        self._database.check()  # first: the sweeper cannot be stopped from anywhere else either
+        self._database.check()  # first, since the sweeper's task belongs to that event loop, too
         await self._sweeper.schedule.stop()
         await self._database.close()

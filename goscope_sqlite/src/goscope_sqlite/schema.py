@@ -1,7 +1,7 @@
-"""The tables, and the migrations from one version of them to the next.
+"""The tables, and the migrations between their versions.
 
-Four tables are go-go-scope's, so that its files open here and ours open there. What it does not
-know is kept in companion tables: a companion row carries a digest of the stored text it belongs
+Four tables are go-go-scope's: its files open here, and goscope's open there. Companion tables hold
+what go-go-scope has no column for. A companion row carries a digest of the stored text it belongs
 to, and is ignored once another writer has replaced that text.
 """
 
@@ -135,8 +135,7 @@ _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )""",
         "INSERT INTO go_goscope_idempotency_companion SELECT * FROM go_goscope_idempotency_side",
         "DROP TABLE go_goscope_idempotency_side",
-        "DROP TABLE go_goscope_lock_waiters",
-        """CREATE TABLE go_goscope_lock_waiters (
+        """CREATE TABLE go_goscope_lock_queue (
             key TEXT NOT NULL,
             waiter TEXT NOT NULL,
             boot_id TEXT NOT NULL,
@@ -144,12 +143,14 @@ _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             last_heartbeat INTEGER NOT NULL,
             PRIMARY KEY (key, waiter)
         )""",
+        "INSERT INTO go_goscope_lock_queue SELECT * FROM go_goscope_lock_waiters",
+        "DROP TABLE go_goscope_lock_waiters",
     ),
 )
 """The statements of each step; step n leads from version n - 1 to version n.
 
-A step is never changed once it is released. To change a table, append a step: one that copies it,
-since ALTER TABLE fails in a file whose host application has left a broken view in it.
+Never change a step once it is released: append one. A step changes a table by copying it, because
+ALTER TABLE fails in a file in which the host application has left a broken view.
 """
 
 VERSION: Final = len(_MIGRATIONS)
@@ -164,13 +165,55 @@ _SHARED_TABLES: Final = (
 
 def check_schema(connection: sqlite3.Connection, path: str) -> None:
     """Raise `SchemaMismatch` if the file holds tables this version cannot use. Only reads."""
+    # In one transaction: a migration by another process could fall between two of the reads.
+    connection.execute("BEGIN")
+    try:
+        _check(connection, path)
+    finally:
+        _roll_back(connection)
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> str:
+    """Bring the tables to the current version in one transaction. Return the store's identity.
+
+    Several processes may do this at once: one of them migrates. After an error the file is as
+    before. Raises errors of sqlite3, and `SchemaMismatch`.
+    """
+    if _version(connection) != VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            _migrate(connection, path)
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+    identity = "SELECT value FROM go_goscope_meta WHERE key = 'store_id'"
+    return str(connection.execute(identity).fetchall()[0][0])
+
+
+def _migrate(connection: sqlite3.Connection, path: str) -> None:
+    """Run the missing steps, in a transaction that holds the write lock."""
+    # Check again: another process may have migrated before this one got the write lock.
+    version = _check(connection, path) or 0
+    for step in _MIGRATIONS[version:]:
+        for statement in step:
+            connection.execute(statement)
+    facts = {"token": 0, "store_id": secrets.token_hex(8)}
+    connection.executemany("INSERT OR IGNORE INTO go_goscope_meta VALUES (?, ?)", facts.items())
+    connection.execute(
+        "INSERT OR REPLACE INTO go_goscope_meta VALUES ('schema_version', ?)", (VERSION,)
+    )
+
+
+def _check(connection: sqlite3.Connection, path: str) -> int | None:
+    """Return the version of the schema, None if there is none. Raise `SchemaMismatch`."""
     version = _version(connection)
     if version is not None and version > VERSION:
         raise SchemaMismatch(
             f"{path}: the schema has version {version}, and this goscope-sqlite knows versions up "
             f"to {VERSION}; the file was left unchanged. Upgrade goscope-sqlite"
         )
-    # Once there is a version, only the tables that go-go-scope shares may have another creator.
+    # Once there is a version, only the tables shared with go-go-scope may have another creator.
     for table in _VERSION_1_TABLES if version is None else _SHARED_TABLES:
         found = {row[1] for row in connection.execute(f"PRAGMA table_info({table})").fetchall()}
         missing = _columns(_VERSION_1_TABLES[table]) - found
@@ -179,24 +222,12 @@ def check_schema(connection: sqlite3.Connection, path: str) -> None:
                 f"{path}: the table {table} lacks the columns {', '.join(sorted(missing))}, so it "
                 f"is not goscope's; the file was left unchanged. Use another file"
             )
+    return version
 
 
-def migrate(connection: sqlite3.Connection) -> str:
-    """Bring the tables to the current version, in one transaction; the identity of the store."""
-    if _version(connection) != VERSION:
-        connection.execute("BEGIN IMMEDIATE")
-        # Read again: another process may have migrated before this one got the write lock.
-        for step in _MIGRATIONS[_version(connection) or 0 :]:
-            for statement in step:
-                connection.execute(statement)
-        facts = {"token": 0, "store_id": secrets.token_hex(8)}
-        connection.executemany("INSERT OR IGNORE INTO go_goscope_meta VALUES (?, ?)", facts.items())
-        connection.execute(
-            "INSERT OR REPLACE INTO go_goscope_meta VALUES ('schema_version', ?)", (VERSION,)
-        )
-        connection.execute("COMMIT")
-    identity = "SELECT value FROM go_goscope_meta WHERE key = 'store_id'"
-    return str(connection.execute(identity).fetchall()[0][0])
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:  # SQLite itself rolls back after some errors, as on a full disk
+        connection.execute("ROLLBACK")
 
 
 def _version(connection: sqlite3.Connection) -> int | None:

@@ -1,1 +1,1 @@
-"""The engine: it runs SQL. It knows neither the tables nor the providers that use it."""
+"""The engine: it opens the file and runs SQL. It does not know the providers that use it."""

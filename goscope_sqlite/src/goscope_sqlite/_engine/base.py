@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 class BaseDatabase(ABC):
-    """A `Database` of one file, one process and one event loop: fill in what is abstract.
+    """A `Database` of one file, for one process and one event loop.
 
-    ``name`` is what errors call the owner; ``on_commit`` is told how many writes were committed.
+    Errors name the owner by ``name``. ``on_commit`` is called with the number of committed writes.
     """
 
     def __init__(self, name: str, settings: Settings) -> None:
@@ -41,7 +41,7 @@ class BaseDatabase(ABC):
         _databases.add(self)
 
     def _reset(self) -> None:
-        """Be as before opening, without closing anything."""
+        """Return to the state before opening, without closing anything."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id = 0
         self._queue = self._new_queue()
@@ -50,7 +50,7 @@ class BaseDatabase(ABC):
         self._checkpointer: Checkpointer | None = None
 
     async def open(self, path: str) -> str:
-        """Open the file, create what is missing, and return the identity of the store."""
+        """Open the file, migrate its schema, and return the identity of the store."""
         check_sqlite()
         self._path = check_path(path, self._name)
         self._forked = False
@@ -65,15 +65,15 @@ class BaseDatabase(ABC):
         return store_id
 
     async def close(self) -> None:
-        """Finish what was submitted, then close. The caller's cancellation comes after it."""
+        """Finish the submitted writes, then close. Runs to the end when the caller is cancelled."""
         self.check()
-        self._loop = None  # refuses what comes now
+        self._loop = None  # from here on `check` refuses
         await finish_before_cancel(self._finish())
 
     def check(self) -> asyncio.AbstractEventLoop:
-        """Return the loop the database was opened in. Raises unless that is where this runs."""
+        """Return the event loop the database was opened in. Raises outside of it."""
         loop = self._loop
-        # What asyncio.get_running_loop() tells, for a third of its price.
+        # The same as comparing with asyncio.get_running_loop(), for a third of its cost.
         if loop is None or not loop.is_running() or get_ident() != self._thread_id:
             raise self._unusable()
         return loop
@@ -82,7 +82,7 @@ class BaseDatabase(ABC):
 
     @property
     def max_rows(self) -> int:
-        """The most rows of a write that runs like any other, and lets nobody wait for it."""
+        """The most rows of a write that fits into a batch with others."""
         return self._queue.max_rows
 
     def submit(
@@ -90,10 +90,10 @@ class BaseDatabase(ABC):
         work: Callable[[sqlite3.Connection], T],
         *,
         rows: int = 1,
-        one_statement: bool = False,
+        autocommit: bool = False,
     ) -> asyncio.Future[T]:
         loop = self.check()
-        write = new_write(work, rows, one_statement, loop)
+        write = new_write(work, rows, autocommit, loop)
         self._queue.append(write)
         if self._draining is None:
             self._start_draining(loop)
@@ -115,35 +115,35 @@ class BaseDatabase(ABC):
             return self.submit(lambda connection: connection.execute(sql, parameters).fetchall())
         return self._reader.all(sql, parameters)
 
-    # --- what a subclass adds ----------------------------------------------------------------
+    # --- for a subclass to implement ---------------------------------------------------------
 
     @abstractmethod
     def _new_queue(self) -> WriteQueue: ...
 
     @abstractmethod
     async def _open(self) -> str:
-        """Open the writer, and the reader of a file; the identity of the store."""
+        """Open the writer, and for a file the reader. Return the identity of the store."""
 
     @abstractmethod
     def _start_draining(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run what is queued until nothing is left; `_draining` is not None meanwhile."""
+        """Run the queued writes until the queue is empty; until then `_draining` is not None."""
 
     @abstractmethod
     async def _close_writer(self) -> None:
         """Close the writer if it is open."""
 
-    # --- what it builds on -------------------------------------------------------------------
+    # --- for a subclass to use ---------------------------------------------------------------
 
     async def _open_reader(self, reader: Reader, in_loop: sqlite3.Connection | None = None) -> None:
-        """Open the reader of a file whose tables exist, and what keeps its log small."""
+        """Open the reader and the checkpointer of a file whose tables exist."""
         await reader.open(in_loop)
         self._reader = reader
         self._checkpointer = Checkpointer(self._path)
 
     def _resolve(self, batch: Batch) -> None:
-        """Tell the callers what became of their writes, and queue again what was not run."""
+        """Resolve the finished writes of the batch, and requeue the others."""
         committed = batch.resolve(self._path)
-        self._queue.put_back(batch.unfinished)
+        self._queue.requeue(batch.unfinished)
         if committed and self.on_commit is not None:
             self.on_commit(committed)
 
@@ -155,7 +155,8 @@ class BaseDatabase(ABC):
         await self._close_connections()
 
     async def _close_connections(self) -> None:
-        """Close the readers first: only the last to close removes the log, if it may write."""
+        """Close everything, the writer last: SQLite removes the WAL with the last connection, but
+        not if that is read-only."""
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()
@@ -168,7 +169,7 @@ class BaseDatabase(ABC):
         if self._forked:
             return BackendUnavailable(
                 f"{self._name} was connected before this process was forked, and SQLite "
-                f"connections do not survive that. Connect an adapter after the fork"
+                f"connections do not survive a fork. Connect an adapter after it"
             )
         if self._loop is None:
             return ScopeNotOpen(
@@ -184,9 +185,9 @@ _inherited: Final[list[object]] = []
 
 
 def _after_fork() -> None:
-    """Make the databases of the parent unusable in the child, and leave its connections alone.
+    """Make the parent's databases unusable in the child, and never close their connections.
 
-    They are kept for good: closing one here could touch the files the parent still works with.
+    Keep them referenced: closing one in the child could damage the files the parent still uses.
     """
     for database in _databases:
         if database._loop is not None:
@@ -195,7 +196,7 @@ def _after_fork() -> None:
             database._forked = True
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing is forked
+if hasattr(os, "register_at_fork"):  # absent on Windows, which has no fork
     os.register_at_fork(after_in_child=_after_fork)
 
 

@@ -1,4 +1,4 @@
-"""Group commit: writes that wait at the same time are committed together."""
+"""Group commit: writes that wait at the same time share a transaction."""
 
 from __future__ import annotations
 
@@ -12,37 +12,36 @@ from typing import Any, Final, TypeVar
 from goscope._tools.cancellation import ShieldableFuture
 
 from .errors import is_busy, translate
-from .multi_row_insert import RowWrite
+from .multi_row_insert import InsertRow
 
 T = TypeVar("T")
 
 
 class Write(ShieldableFuture[T]):
-    """The future of one write, which resolves once it is committed.
+    """The future of one write, resolved after its commit.
 
-    A write that has not begun can be cancelled, and then never happens. One that has begun cannot
-    be: asyncio then lets the awaiting task wait for the outcome and raises its cancellation after.
-    ``rows`` is roughly how many rows it writes, ``one_statement`` whether it needs no transaction.
-    ``returned`` is what ``work`` returned when it was last attempted, unless ``error`` is what it
-    raised. `new_write` makes one, since an ``__init__`` would cost as much as all the rest of it.
+    A write that has not started can be cancelled and then is never applied. One that has started
+    refuses: asyncio then raises the cancellation in the awaiting task after the outcome.
+    ``returned`` is what the last attempt of ``work`` returned, or ``error`` what it raised. Use
+    `new_write`: an ``__init__`` would double the cost of making one.
     """
 
-    # The thread gets these from the loop with every batch: a dict each would be twice as much.
-    __slots__ = ("begun", "blocked_at", "error", "one_statement", "returned", "rows", "work")
+    # Slots, because each batch passes these to another thread: a dict would take twice the time.
+    __slots__ = ("autocommit", "blocked_at", "error", "returned", "rows", "started", "work")
 
     work: Callable[[sqlite3.Connection], T]
     rows: int
-    one_statement: bool
-    begun: bool
+    autocommit: bool
+    started: bool
     blocked_at: float
     returned: T
     error: BaseException | None
 
     def cancel(self, msg: Any | None = None) -> bool:
-        return not self.begun and super().cancel(msg)
+        return not self.started and super().cancel(msg)
 
     def attempt(self, connection: sqlite3.Connection) -> bool:
-        """Do the work, in a transaction of the caller's; whether it did not fail."""
+        """Run the work in the caller's transaction. Return whether it succeeded."""
         self.error = None
         try:
             self.returned = self.work(connection)
@@ -54,62 +53,63 @@ class Write(ShieldableFuture[T]):
 def new_write(
     work: Callable[[sqlite3.Connection], T],
     rows: int,
-    one_statement: bool,
+    autocommit: bool,
     loop: asyncio.AbstractEventLoop,
 ) -> Write[T]:
-    """Make a write that is yet to run."""
+    """Make a write that has not started; see `Database.submit` for the arguments."""
     write: Write[T] = Write(loop=loop)
     write.work = work
     write.rows = rows
-    write.one_statement = one_statement
-    write.begun = False
+    write.autocommit = autocommit
+    write.started = False
     write.blocked_at = 0.0
     write.error = None
     return write
 
 
 class Batch:
-    """Writes that share one transaction as long as all goes well.
+    """Writes that share one transaction unless one of them fails.
 
-    `run` may block and belongs where the connection lives; `resolve` belongs to the event loop.
+    `run` may block and runs where the connection is used; `resolve` runs in the event loop.
     ``blocked`` is SQLite's error if another connection held the write lock for longer than the
-    busy timeout of this one: what is unfinished then did not happen, and can be run again. With
-    ``merges``, rows that the same statement writes are written at once, which nothing interrupts.
+    busy timeout of this one: the unfinished writes were not applied and can be requeued. With
+    ``merges``, consecutive `InsertRow` writes of one insert run as one statement, which nothing
+    can interrupt.
     """
 
-    def __init__(self, writes: list[Write[Any]], max_seconds: float, *, merges: bool) -> None:
+    def __init__(self, writes: list[Write[Any]], max_work_s: float, *, merges: bool) -> None:
         self.finished = False
         self.blocked: sqlite3.Error | None = None
         self._writes = writes
-        self._max_seconds = max_seconds
+        self._max_work_s = max_work_s
         self._merges = merges
-        self._ended = 0  # so many of the writes, from the first on, have their outcome
+        self._finished_writes = 0  # how many from the first on have an outcome
         for write in writes:
-            write.begun = True
+            write.started = True
 
     @property
     def unfinished(self) -> list[Write[Any]]:
-        """The writes that a later batch has to run: this one took too long, or was blocked."""
-        return self._writes[self._ended :]
+        """The writes left for a later batch: this one was blocked, or took too long."""
+        return self._writes[self._finished_writes :]
 
     @property
     def size(self) -> int:
-        """How many writes it has."""
+        """The number of writes."""
         return len(self._writes)
 
     @property
     def rows(self) -> int:
-        """Roughly how many rows it writes."""
+        """Roughly how many rows the batch writes."""
         return sum(write.rows for write in self._writes)
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Run and commit the writes; an error never escapes. Does nothing the second time."""
+        """Run and commit the writes. Never raises; does nothing the second time."""
         if self.finished:
             return
         try:
             if len(self._writes) == 1 or not self._run_together(connection):
                 self._run_each(connection)
-        except BaseException as exc:  # BEGIN failed, or ROLLBACK did: no use to go on
+        except BaseException as exc:  # BEGIN or ROLLBACK failed: the batch cannot continue
             if isinstance(exc, sqlite3.Error) and is_busy(exc):
                 self.blocked = exc
             else:
@@ -117,25 +117,25 @@ class Batch:
         self.finished = True
 
     def fail(self, error: BaseException) -> None:
-        """Let every write that has no outcome yet end in this error."""
+        """Fail every unfinished write with this error."""
         for write in self.unfinished:
             write.error = error
-        self._ended = len(self._writes)
+        self._finished_writes = len(self._writes)
         self.finished = True
 
-    def give_up(self, patience: float) -> None:
-        """Fail, when blocked, the writes that first were so at least ``patience`` seconds ago."""
+    def fail_timed_out(self, busy_timeout_s: float) -> None:
+        """Fail the writes of a blocked batch that have been blocked for the whole busy timeout."""
         now = perf_counter()
         for write in self.unfinished:
             write.blocked_at = write.blocked_at or now
-            if now - write.blocked_at >= patience:
+            if now - write.blocked_at >= busy_timeout_s:
                 write.error = self.blocked
-                self._ended += 1
+                self._finished_writes += 1
 
     def resolve(self, path: str) -> int:
-        """Resolve the futures of the writes that were run; how many of them were committed."""
+        """Resolve the futures of the finished writes. Return how many were committed."""
         committed = 0
-        for write in self._writes[: self._ended]:
+        for write in self._writes[: self._finished_writes]:
             if write.error is None:
                 write.set_result(write.returned)
                 committed += 1
@@ -144,14 +144,14 @@ class Batch:
         return committed
 
     def _run_together(self, connection: sqlite3.Connection) -> bool:
-        """Run the writes in one transaction; False if that was rolled back and none happened."""
+        """Run the writes in one transaction. Return False if it was rolled back."""
         connection.execute("BEGIN IMMEDIATE")
-        deadline = perf_counter() + self._max_seconds
+        deadline = perf_counter() + self._max_work_s
         attempted = 0
         while attempted < len(self._writes):
-            rows = _rows_from(self._writes, attempted) if self._merges else []
-            if len(rows) > 1:
-                count = _attempt_rows(self._writes[attempted:], rows, connection)
+            inserts = _inserts_from(self._writes, attempted) if self._merges else []
+            if len(inserts) > 1:
+                count = _attempt_inserts(self._writes[attempted:], inserts, connection)
             else:
                 count = _attempt_one(self._writes[attempted], connection)
             if not count:
@@ -165,33 +165,33 @@ class Batch:
         except sqlite3.Error:
             _roll_back(connection)
             return False
-        self._ended = attempted
+        self._finished_writes = attempted
         return True
 
     def _run_each(self, connection: sqlite3.Connection) -> None:
-        """Run each write in a transaction of its own, so that it fails or succeeds alone."""
-        deadline = perf_counter() + self._max_seconds
+        """Run each write in a separate transaction, so that a failure affects no other write."""
+        deadline = perf_counter() + self._max_work_s
         for write in self._writes:
-            if write.one_statement:
+            if write.autocommit:
                 _run_statement(write, connection)
             else:
                 _run_transaction(write, connection)
-            self._ended += 1
+            self._finished_writes += 1
             if perf_counter() > deadline:
                 break
 
 
 class WriteQueue:
-    """Writes in the order they were submitted.
+    """Writes in the order of submission.
 
     A batch has at most ``max_rows`` rows, or is a single larger write. It is committed after
-    ``max_seconds`` of work, so that others get their turn. ``merges`` is for its batches.
+    ``max_work_s`` of work, so that other processes get the write lock.
     """
 
-    def __init__(self, max_rows: int, max_seconds: float, *, merges: bool) -> None:
+    def __init__(self, max_rows: int, max_work_s: float, *, merges: bool) -> None:
         self.max_rows: Final = max_rows
         self._writes: deque[Write[Any]] = deque()
-        self._max_seconds = max_seconds
+        self._max_work_s = max_work_s
         self._merges = merges
 
     def __len__(self) -> int:
@@ -201,7 +201,7 @@ class WriteQueue:
         self._writes.append(write)
 
     def next_batch(self) -> Batch | None:
-        """Take the writes at the front that go together; None when there are none."""
+        """Take the first writes, as many as fit into a batch; None if there are none."""
         writes: list[Write[Any]] = []
         rows = 0
         while self._writes and (not writes or rows + self._writes[0].rows <= self.max_rows):
@@ -209,58 +209,58 @@ class WriteQueue:
             if not write.cancelled():
                 writes.append(write)
                 rows += write.rows
-        return Batch(writes, self._max_seconds, merges=self._merges) if writes else None
+        return Batch(writes, self._max_work_s, merges=self._merges) if writes else None
 
-    def put_back(self, writes: list[Write[Any]]) -> None:
-        """Queue writes again that a batch left unfinished, in front of all others."""
+    def requeue(self, writes: list[Write[Any]]) -> None:
+        """Put the unfinished writes of a batch back at the front; they can be cancelled again."""
         for write in writes:
-            write.begun = False
+            write.started = False
         self._writes.extendleft(reversed(writes))
 
 
-def _rows_from(writes: list[Write[Any]], start: int) -> list[RowWrite]:
-    """The works of the next writes, as long as they write a row with the same statement."""
-    found: list[RowWrite] = []
+def _inserts_from(writes: list[Write[Any]], start: int) -> list[InsertRow]:
+    """The works of the next writes, for as long as they insert a row with the same statement."""
+    found: list[InsertRow] = []
     first = writes[start].work
-    if isinstance(first, RowWrite):
+    if isinstance(first, InsertRow):
         for write in writes[start:]:
             work = write.work
-            if not isinstance(work, RowWrite) or work.statement is not first.statement:
+            if not isinstance(work, InsertRow) or work.insert is not first.insert:
                 break
             found.append(work)
     return found
 
 
-def _attempt_rows(
-    writes: list[Write[Any]], works: list[RowWrite], connection: sqlite3.Connection
+def _attempt_inserts(
+    writes: list[Write[Any]], works: list[InsertRow], connection: sqlite3.Connection
 ) -> int:
-    """Attempt the works of the first writes together.
+    """Attempt the works of the first writes as one insert.
 
-    How many these are; 0 if the transaction they are part of has to be rolled back.
+    Return how many they are, or 0 if the transaction has to be rolled back.
     """
     try:
-        written = works[0].statement.write(connection, [work.row for work in works])
+        inserted = works[0].insert.execute(connection, [work.row for work in works])
     except Exception:
         return 0
-    if written < len(works):  # some were left out, and each has to know whether it was
+    if inserted < len(works):  # it skipped some, and only single inserts show which
         return 0
-    for write in writes[:written]:
+    for write in writes[:inserted]:
         write.returned, write.error = True, None
-    return written
+    return inserted
 
 
 def _attempt_one(write: Write[Any], connection: sqlite3.Connection) -> int:
-    """Attempt the write; 1, or 0 if the transaction it is part of has to be rolled back."""
+    """Attempt the write. Return 1, or 0 if the transaction has to be rolled back."""
     changes = connection.total_changes
-    # Without savepoints, a failed write can stay only if it left nothing behind.
-    stays = write.attempt(connection) or (
+    # There are no savepoints: the transaction can continue only if a failed write changed nothing.
+    may_continue = write.attempt(connection) or (
         connection.in_transaction and connection.total_changes == changes
     )
-    return int(stays)
+    return int(may_continue)
 
 
 def _run_statement(write: Write[Any], connection: sqlite3.Connection) -> None:
-    """Let SQLite commit the write by itself. Raises if another connection is in the way."""
+    """Run a write that SQLite commits itself. Raise if another connection blocks it."""
     if not write.attempt(connection):
         error = write.error
         if isinstance(error, sqlite3.Error) and is_busy(error):
@@ -279,5 +279,5 @@ def _run_transaction(write: Write[Any], connection: sqlite3.Connection) -> None:
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:  # SQLite rolls back by itself when the disk is full
+    if connection.in_transaction:  # SQLite itself rolls back after some errors, as on a full disk
         connection.execute("ROLLBACK")

@@ -1,4 +1,4 @@
-"""From the driver's exceptions to goscope's."""
+"""Translating the exceptions of sqlite3 into goscope's."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _BUSY: Final[_Kind] = (
 )
 _INTERRUPTED: Final[_Kind] = (
     BackendBusy,
-    "a process stopped in the very moment in which its commit becomes visible, and for 10 s nobody "
-    "else could read or write. Find the suspended process, and resume or end it",
+    "another process was suspended while committing, and blocked reads and writes for 10 s. "
+    "Find the suspended process, and resume or end it",
 )
 _FULL: Final[_Kind] = (
     BackendFull,
-    "there is no room left for the database. Free some space; nothing stored was damaged",
+    "the disk is full. Free some space; stored data is undamaged",
 )
 _CORRUPT: Final[_Kind] = (
     BackendCorrupt,
-    "the file is damaged or is no SQLite database; it was left as it is. "
+    "the file is damaged or not an SQLite database; it was left unchanged. "
     "Check the path, or restore the file from a backup",
 )
 _READ_ONLY: Final[_Kind] = (
     BackendUnavailable,
-    "the database may not be written. Give this user write access to the file and its directory",
+    "the database is read-only. Give this user write access to the file and its directory",
 )
 _CANNOT_OPEN: Final[_Kind] = (
     BackendUnavailable,
-    "the database cannot be opened. Check that this user may read and write the file and its "
+    "the database cannot be opened. Check that this user can read and write the file and its "
     "directory",
 )
 _DISK_FAILED: Final[_Kind] = (
@@ -53,7 +53,7 @@ _CLOSED: Final[_Kind] = (
 )
 _OTHER: Final[_Kind] = (
     BackendError,
-    "SQLite refused the operation. This is likely a bug of goscope-sqlite; please report it",
+    "SQLite refused the operation. This is likely a bug in goscope-sqlite; please report it",
 )
 
 _KINDS: Final[dict[int, _Kind]] = {
@@ -72,17 +72,17 @@ _KINDS: Final[dict[int, _Kind]] = {
 
 
 def is_busy(exc: sqlite3.Error) -> bool:
-    """Whether the error only says that another connection was in the way."""
+    """Whether another connection held a lock: the operation can be tried again."""
     return _primary_code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def is_undecodable(exc: sqlite3.Error) -> bool:
-    """Whether a text in the database is no UTF-8: the one such error that is not SQLite's."""
+    """Whether a text in the database is not UTF-8: sqlite3 reports it without a result code."""
     return isinstance(exc, sqlite3.OperationalError) and not _primary_code(exc)
 
 
 def translate(exc: BaseException, path: str) -> BaseException:
-    """Return goscope's error for one of sqlite3, with that as its cause; any other as it is."""
+    """Return goscope's error for an error of sqlite3, with that as its cause; others unchanged."""
     if not isinstance(exc, sqlite3.Error):
         return exc
     if isinstance(exc, sqlite3.ProgrammingError):
@@ -95,6 +95,6 @@ def translate(exc: BaseException, path: str) -> BaseException:
 
 
 def _primary_code(exc: sqlite3.Error) -> int:
-    """SQLite's result code without its extension; 0 for an error of the sqlite3 module itself."""
+    """SQLite's primary result code; 0 for an error of the sqlite3 module itself."""
     code: int = getattr(exc, "sqlite_errorcode", 0)
     return code & 0xFF

@@ -1,7 +1,7 @@
-"""Letting the process end although an adapter was never disconnected.
+"""Letting the process exit although an adapter was never disconnected.
 
-The thread of an aiosqlite connection is no daemon: the interpreter waits for it at exit, before
-any ``atexit`` handler runs. A daemon thread of ours notices the end first and stops it.
+The thread of an aiosqlite connection is not a daemon: at exit the interpreter waits for it forever,
+before any ``atexit`` handler runs. A daemon thread waits for the main thread and stops it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _watcher: threading.Thread | None = None
 
 
 def stop_at_exit(connection: aiosqlite.Connection) -> None:
-    """Stop the connection when the main thread and the calling one have ended, if still open."""
+    """Stop the connection once the main thread and the calling thread have ended."""
     global _watcher
     with _lock:
         _owners[connection] = threading.current_thread()
-        if _watcher is None or not _watcher.is_alive():  # not alive: this is a forked child
+        if _watcher is None or not _watcher.is_alive():  # the child of a fork has no watcher
             _watcher = threading.Thread(target=_watch, name="goscope-sqlite-exit", daemon=True)
             _watcher.start()
 
 
-def forget(connection: aiosqlite.Connection) -> None:
+def unregister(connection: aiosqlite.Connection) -> None:
     """Undo `stop_at_exit` for a connection that was closed."""
     with _lock:
         _owners.pop(connection, None)
@@ -39,5 +39,5 @@ def _watch() -> None:
         with _lock:
             connection, owner = _owners.popitem()
         if not owner.daemon:
-            owner.join()  # an event loop in a thread of its own outlives the main thread
-        connection.stop()  # pyright: ignore[reportUnknownMemberType]  # aiosqlite: bare Future
+            owner.join()  # an event loop in another thread may outlive the main thread
+        connection.stop()  # pyright: ignore[reportUnknownMemberType]  # aiosqlite's annotation is a bare Future

@@ -1,4 +1,4 @@
-"""The file a database lives in: whether SQLite can live there at all."""
+"""Checking the path of the database: whether SQLite works there."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from goscope.errors import InvalidOption
 MEMORY: Final = ":memory:"
 
 MOUNTINFO = Path("/proc/self/mountinfo")
-"""Where Linux lists what is mounted; elsewhere it does not exist and nothing is checked."""
+"""Where Linux lists the mounted file systems. Other systems have no such file and no check."""
 
-# fmt: off  # one a line would be a page
+# fmt: off  # a long list, one entry a line
 _NETWORK: Final = frozenset(
     {
         "9p",
@@ -47,7 +47,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 def check_path(path: str, source: str) -> str:
     """Return the absolute path. Raises `InvalidOption` where no database can be opened.
 
-    SQLite relies on file locks and shared memory, which network file systems do not give it.
+    SQLite needs file locks and shared memory, which network file systems do not provide.
     """
     if path == MEMORY:
         return path
@@ -75,7 +75,7 @@ def _refused(path: str, source: str, reason: str) -> InvalidOption:
 
 
 def _file_system(directory: str) -> str:
-    """The type of the file system the directory is on; "" where that cannot be told."""
+    """The type of the file system of the directory; "" if unknown."""
     try:
         lines = MOUNTINFO.read_text(errors="surrogateescape").splitlines()
     except OSError:
@@ -85,7 +85,7 @@ def _file_system(directory: str) -> str:
     for line in lines:
         before, _, after = line.partition(" - ")
         mounted = _unescape(before.split(" ")[4])
-        # The last of equal ones counts: it is mounted over the others.
+        # Of equal mount points the last one counts: it is mounted over the others.
         if len(mounted) >= len(found) and os.path.commonpath((mounted, real)) == mounted:
             found, kind = mounted, after.split(" ", 1)[0]
     return kind

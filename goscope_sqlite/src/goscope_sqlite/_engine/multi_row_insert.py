@@ -1,7 +1,7 @@
-"""Writing many rows with few statements.
+"""Inserting the rows of many writes with few statements.
 
-Each statement that the writer's thread runs gives the interpreter away and has to get it back, in
-competition with the event loop. A statement of 64 rows does that once.
+sqlite3 releases the GIL for each statement, and the writer's thread then competes with the event
+loop to get it back. A statement of 64 rows competes once.
 """
 
 from __future__ import annotations
@@ -13,46 +13,48 @@ from typing import Final
 
 from .protocol import Row
 
-MOST: Final = 64
-"""The most rows of one statement."""
+MAX_ROWS_PER_STATEMENT: Final = 64
 
 
-class RowStatement:
-    """An ``INSERT`` of one row or more, which may leave some of them out.
+class MultiRowInsert:
+    """An ``INSERT`` of one or more rows, which may skip some of them.
 
-    ``sql`` has ``{rows}`` in place of the list of rows, each of so many columns.
+    ``sql`` has ``{rows}`` in place of the list of rows; ``columns`` is the number of values in one.
     """
 
     def __init__(self, sql: str, columns: int) -> None:
         self._sql: Final = sql
         self._columns: Final = columns
-        self._of = cache(self._new)
-        self.of_one: Final = self._of(1)
+        self._sql_for = cache(self._format)
+        self.single_row_sql: Final = self._sql_for(1)
 
-    def write(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
-        """Write the rows, in this order; how many of them were not left out."""
-        written = start = 0
+    def execute(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+        """Insert the rows in this order. Return how many were not skipped."""
+        inserted = start = 0
         while start < len(rows):
-            # Powers of two, so that the connection keeps all statements there are.
-            count = min(MOST, 1 << (len(rows) - start).bit_length() - 1)
+            # Powers of two: seven statements in all, which the connection keeps prepared.
+            count = min(MAX_ROWS_PER_STATEMENT, 1 << (len(rows) - start).bit_length() - 1)
             parameters = [value for row in rows[start : start + count] for value in row]
-            written += connection.execute(self._of(count), parameters).rowcount
+            inserted += connection.execute(self._sql_for(count), parameters).rowcount
             start += count
-        return written
+        return inserted
 
-    def _new(self, count: int) -> str:
+    def _format(self, count: int) -> str:
         row = f"({', '.join('?' * self._columns)})"
         return self._sql.format(rows=", ".join([row] * count))
 
 
-class RowWrite:
-    """The write of one row, which those of others may be merged with; whether it was written."""
+class InsertRow:
+    """A write that inserts one row and returns whether it was inserted.
 
-    __slots__ = ("row", "statement")
+    A batch runs consecutive ones of the same ``insert`` as one statement.
+    """
 
-    def __init__(self, statement: RowStatement, row: Row) -> None:
-        self.statement: Final = statement
+    __slots__ = ("insert", "row")
+
+    def __init__(self, insert: MultiRowInsert, row: Row) -> None:
+        self.insert: Final = insert
         self.row: Final = row
 
     def __call__(self, connection: sqlite3.Connection) -> bool:
-        return connection.execute(self.statement.of_one, self.row).rowcount > 0
+        return connection.execute(self.insert.single_row_sql, self.row).rowcount > 0

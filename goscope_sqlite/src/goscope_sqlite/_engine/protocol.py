@@ -1,4 +1,4 @@
-"""What a provider needs of a database: atomic writes and reads, and nothing about its driver."""
+"""What a provider needs from a database: atomic writes and reads, without a driver."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Database(Protocol):
-    """One open SQLite database. Its errors are goscope's, with the driver's as their cause.
+    """One open SQLite database. It raises goscope's errors, with the driver's as their cause.
 
-    Used before it is open or after it was closed, it raises `ScopeNotOpen`; after a fork or in
-    another event loop, `BackendUnavailable`.
+    Before it is open and after it is closed, it raises `ScopeNotOpen`; after a fork, or in another
+    event loop, `BackendUnavailable`.
     """
 
     def submit(
@@ -24,17 +24,18 @@ class Database(Protocol):
         work: Callable[[sqlite3.Connection], T],
         *,
         rows: int = 1,
-        one_statement: bool = False,
+        autocommit: bool = False,
     ) -> asyncio.Future[T]:
-        """Submit one atomic write; the future resolves to what ``work`` returns, once committed.
+        """Submit one atomic write. The future resolves to the result of ``work`` after the commit.
 
-        ``work`` runs inside a transaction that other writes may share, maybe in another thread
-        and maybe more than once: it touches nothing but the connection, drains every cursor, and
-        leaves the transaction alone. What it raises is raised by the future, and nothing it did
-        is kept. A caller that is cancelled while its write runs gets the cancellation after it.
-        ``rows`` says roughly how many rows it writes: many of them may run elsewhere than few.
-        ``one_statement`` says that it is no more than that, atomic by itself: it needs no
-        transaction unless other writes share one with it.
+        ``work`` runs in a transaction, possibly shared with other writes, possibly in another
+        thread, and possibly more than once: it uses the connection and nothing else, drains every
+        cursor, and neither begins nor ends a transaction. If it raises, the future raises the same
+        and none of its changes is applied. A write that has started is finished before the
+        cancellation of its caller is raised.
+
+        ``rows`` is roughly how many rows it writes: a write of many may run in another thread.
+        ``autocommit`` says that it is a single statement, which is atomic without a transaction.
         """
         ...
 
@@ -43,9 +44,9 @@ class Database(Protocol):
         ...
 
     def version(self) -> int | None:
-        """What differs once another connection has committed; None if that is not known now.
+        """A number that changes with each commit of another connection, None if unknown now.
 
-        It costs less than any read, and is for those who look again and again.
+        It costs less than any read: poll this, and read once it has changed.
         """
         ...
 

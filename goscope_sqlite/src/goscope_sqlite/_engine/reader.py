@@ -1,7 +1,7 @@
-"""Reads on private read-only connections: point reads in the event loop, long ones in a thread.
+"""Reads on read-only connections: point reads in the event loop, long reads in a thread.
 
-A hop to a thread costs many times what a point read does, and a busy loop starves threads. So a
-point read runs where it is asked for, unless the pages it needs turn out to be slow to come.
+A thread round trip costs many times as much as a point read, and a busy loop starves threads. So a
+point read runs in the loop, unless recent ones were slow: their pages then come from the disk.
 """
 
 from __future__ import annotations
@@ -18,69 +18,76 @@ from goscope._tools.loop_budget import LoopBudget
 from .connection import open_reader
 from .errors import is_busy, is_undecodable, translate
 from .protocol import Row
-from .shared_read import ReadLock
+from .shared_read import SharedReadTransaction
 from .worker import Worker
 
 Reads: TypeAlias = Literal["auto", "loop", "thread"]
+"""Where point reads run."""
 
-SLOW: Final = 0.001
-SLOW_READS: Final = 3
-REMEMBERED: Final = 0xFF
-THREAD_SECONDS: Final = 0.05
-"""After three slow reads of the last eight, reads go to the thread for this long."""
+SLOW_READ_S: Final = 0.001
+MIN_SLOW_READS: Final = 3
+WINDOW_MASK: Final = 0xFF
+THREAD_READS_S: Final = 0.05
+"""A read is slow from this duration on. When so many of the last eight were slow, which are the
+bits of the window, point reads run in the thread for this long."""
 
 
 class Reader:
     """The readers of one database file.
 
-    ``budget`` is that of the loop, shared with whatever else runs SQL in it.
+    ``budget`` is the loop's, shared with everything else that runs SQL in it.
     """
 
-    def __init__(self, path: str, reads: Reads, busy_timeout: float, budget: LoopBudget) -> None:
+    def __init__(self, path: str, reads: Reads, busy_timeout_s: float, budget: LoopBudget) -> None:
         self._worker = Worker("goscope-sqlite-reader")
         self._path = path
-        self._busy_timeout = busy_timeout
-        self._slow_after = SLOW if reads == "auto" else math.inf
+        self._busy_timeout_s = busy_timeout_s
+        self._slow_after_s = SLOW_READ_S if reads == "auto" else math.inf
         self._thread_until = math.inf if reads == "thread" else 0.0
-        self._slow_reads = 0  # one bit for each of the last reads
+        self._slow_read_bitmap = 0  # one bit for each recent read
         self._budget = budget
 
     async def open(self, in_loop: sqlite3.Connection | None = None) -> None:
-        """Open the connections; the caller keeps the one it gives for the reads in the loop."""
+        """Open the connections. The caller still owns ``in_loop``, which serves reads in the loop.
+
+        Without it the reader opens one more.
+        """
         await self._worker.run(self._open, in_loop)
-        self._budget.on_tick_end = self._lock.release
+        self._budget.on_tick_end = self._shared.release
 
     async def close(self) -> None:
-        self._lock.close()
+        self._shared.close()
         try:
             await self._worker.run(self._close)
-        except RuntimeError:  # the interpreter shuts down and has ended that thread already
+        except RuntimeError:  # the interpreter shuts down and has ended the thread
             self._close()
         self._worker.stop()
 
     async def one(self, sql: str, parameters: Sequence[Any]) -> Row | None:
+        """Return the first row of a point read."""
         started = perf_counter()
         if self._budget.exhausted(started):
-            self._lock.note_wait(started)
+            self._shared.on_wait(started)
             await self._budget.wait()
             started = perf_counter()
         if started < self._thread_until:
             return await self._one_in_thread(sql, parameters)
-        self._lock.note_read(started)
+        self._shared.on_read(started)
         try:
             rows = self._execute(sql, parameters).fetchall()
         except sqlite3.Error as exc:
-            # Busy while another process recovers the log; undecodable if one wrote other bytes.
+            # Busy while another process recovers the WAL. The thread waits for the lock, and
+            # returns text that is not UTF-8 as bytes.
             if is_busy(exc) or is_undecodable(exc):
                 return await self._one_in_thread(sql, parameters)
             raise translate(exc, self._path) from exc
-        slow = perf_counter() - started > self._slow_after
-        if slow or self._slow_reads:
-            self._remember(slow)
+        is_slow = perf_counter() - started > self._slow_after_s
+        if is_slow or self._slow_read_bitmap:
+            self._record_latency(is_slow)
         return rows[0] if rows else None
 
     def version(self) -> int | None:
-        """What differs once another connection has committed; None if a read would tell."""
+        """A number that changes with each commit of another connection, None if unknown now."""
         if perf_counter() < self._thread_until:
             return None
         try:
@@ -91,11 +98,12 @@ class Reader:
         return version
 
     async def all(self, sql: str, parameters: Sequence[Any]) -> list[Row]:
+        """Return all rows of a read that may be long."""
         return await self._worker.run(self._all, sql, parameters)
 
     @contextmanager
-    def only_in_thread(self) -> Generator[None]:
-        """Read nothing in the event loop meanwhile."""
+    def force_thread_reads(self) -> Generator[None]:
+        """Run no read in the event loop during the block."""
         before, self._thread_until = self._thread_until, math.inf
         try:
             yield
@@ -109,22 +117,23 @@ class Reader:
     def _open(self, in_loop: sqlite3.Connection | None) -> None:
         with ExitStack() as opened:
             self._in_thread = opened.enter_context(closing(self._connect()))
-            self._in_thread.text_factory = _text_or_bytes  # too slow for the reads in the loop
-            self._owns_both = in_loop is None
+            # Only here: a Python function for each text is too slow for the reads in the loop.
+            self._in_thread.text_factory = _text_or_bytes
+            self._owns_in_loop = in_loop is None
             self._in_loop = in_loop or opened.enter_context(closing(self._connect()))
-            self._execute = self._in_loop.cursor().execute  # one for all: each read drains it
-            lock = opened.enter_context(closing(self._connect()))
-            self._lock = ReadLock(lock)
-            for connection in (self._in_loop, lock):
-                # From here on it is used in the loop, where nothing waits for a lock.
+            self._execute = self._in_loop.cursor().execute  # one cursor: each read drains it
+            shared = opened.enter_context(closing(self._connect()))
+            self._shared = SharedReadTransaction(shared)
+            for connection in (self._in_loop, shared):
+                # From here on the event loop uses it, and must not block on a lock.
                 connection.execute("PRAGMA busy_timeout = 0").fetchall()
             opened.pop_all()
 
     def _connect(self) -> sqlite3.Connection:
-        return open_reader(self._path, self._busy_timeout)
+        return open_reader(self._path, self._busy_timeout_s)
 
     def _close(self) -> None:
-        if self._owns_both:
+        if self._owns_in_loop:
             self._in_loop.close()
         self._in_thread.close()
 
@@ -134,15 +143,15 @@ class Reader:
         except sqlite3.Error as exc:
             raise translate(exc, self._path) from exc
 
-    def _remember(self, slow: bool) -> None:
-        self._slow_reads = (self._slow_reads << 1 | slow) & REMEMBERED
-        # Afterwards one more slow read is enough to send them back.
-        if slow and self._slow_reads.bit_count() >= SLOW_READS:
-            self._thread_until = perf_counter() + THREAD_SECONDS
+    def _record_latency(self, is_slow: bool) -> None:
+        self._slow_read_bitmap = (self._slow_read_bitmap << 1 | is_slow) & WINDOW_MASK
+        # The bitmap stays: after the period in the thread, one more slow read starts the next.
+        if is_slow and self._slow_read_bitmap.bit_count() >= MIN_SLOW_READS:
+            self._thread_until = perf_counter() + THREAD_READS_S
 
 
 def _text_or_bytes(data: bytes) -> str | bytes:
-    """Text as it is, and what is none as bytes, for whoever decodes it to refuse."""
+    """The text, or bytes that are not UTF-8 as they are, for the decoder to refuse."""
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -1,9 +1,9 @@
-"""One lock for the reads of one turn of the event loop.
+"""One read transaction under all reads of a tick of the event loop.
 
-Each read of a file in WAL mode takes a lock, so that the log it reads stays, and gives it back: two
-calls of the kernel, a quarter of what a point read costs. The connections of a process share it:
-while one of them holds the lock, SQLite does not ask the kernel for another one. The others' reads
-begin with the latest commit as ever, and take a lock of their own if one has come meanwhile.
+Each read in WAL mode locks a read mark, which keeps the frames it needs in the WAL, and releases
+it: two system calls, a quarter of what a point read costs. The connections of a process share these
+locks: while one of them holds a read mark, SQLite makes no system call for the others. They still
+read the latest commit: SQLite locks another read mark when there is a newer one.
 """
 
 from __future__ import annotations
@@ -13,50 +13,51 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Final
 
-READS: Final = 3
-"""The read of a turn from which on the lock is held: to take it for others costs half a read."""
+MIN_READS_PER_TICK: Final = 3
+"""The read of a tick that begins the shared transaction, which costs half a read."""
 
-LONGEST: Final = 0.001
-REST: Final = 20
-"""Seconds after which nobody holds the lock as a rule. Where it was held for longer, since other
-work in the turn followed the reads, it is left alone for so many times as long: as long as somebody
-has it the log can only grow."""
+MAX_HOLD_S: Final = 0.001
+"""How long a tick is expected to hold the read mark, and how long a checkpoint waits for it."""
+
+COOLDOWN_FACTOR: Final = 20
+"""After a tick that held the read mark for longer than `MAX_HOLD_S`, because other work followed
+the reads, how many times that long to do without: a held read mark lets the WAL only grow."""
 
 
-class ReadLock:
-    """Holds the lock on a connection that is for nothing else. Belongs to the event loop."""
+class SharedReadTransaction:
+    """Holds a read mark on its own connection. Use it in the event loop only."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
         self._reads = 0
-        self._held_since = 0.0  # or 0: it is not held
+        self._held_since = 0.0  # 0 while there is no transaction
         self._not_before = 0.0
 
-    def note_read(self, now: float) -> None:
-        """Take the lock if there have been so many reads in this turn that more may follow."""
+    def on_read(self, now: float) -> None:
+        """Begin the transaction if this tick has had enough reads to expect more."""
         self._reads += 1
-        if self._reads == READS and now >= self._not_before:
-            with suppress(sqlite3.Error):  # the read itself will meet it, and do what is due
-                # There is a row, and the lock is held until it has been fetched.
+        if self._reads == MIN_READS_PER_TICK and now >= self._not_before:
+            with suppress(sqlite3.Error):  # the read that follows meets the same error, handled
+                # The statement stays open, and keeps the read mark, until its row is fetched.
                 self._cursor.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
                 self._held_since = now
 
-    def note_wait(self, now: float) -> None:
-        """Give the lock back if so many reads begin to wait in this turn that it gets long."""
-        if self._held_since and now - self._held_since > LONGEST / 2:
+    def on_wait(self, now: float) -> None:
+        """End the transaction early if the reads that start to wait make the tick long."""
+        if self._held_since and now - self._held_since > MAX_HOLD_S / 2:
             self.release()
 
     def release(self) -> None:
-        """Give the lock back, at the end of the turn."""
+        """End the transaction, at the end of the tick."""
         self._reads = 0
         if self._held_since:
-            with suppress(sqlite3.Error):  # also then it holds nothing any more
+            with suppress(sqlite3.Error):  # an error ends the transaction as well
                 self._cursor.fetchall()
             now = perf_counter()
-            held = now - self._held_since
-            if held > LONGEST:
-                self._not_before = now + REST * held
+            held_s = now - self._held_since
+            if held_s > MAX_HOLD_S:
+                self._not_before = now + COOLDOWN_FACTOR * held_s
             self._held_since = 0.0
 
     def close(self) -> None:

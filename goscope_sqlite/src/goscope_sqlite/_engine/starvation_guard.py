@@ -1,9 +1,9 @@
-"""Lending the interpreter to a thread that a busy event loop would keep from it.
+"""Yielding the GIL to a thread that a busy event loop would starve.
 
-A loop without a pause gives the interpreter away only while it looks at its sockets, and has taken
-it back before a waiting thread has woken up. Each time the 5 ms begin anew after which CPython
-hands it over, so slices of less than that starve a thread for seconds. Unless the loop stands
-still for a moment: then the thread does within a millisecond what it was given.
+An event loop that never pauses releases the GIL only while it polls its sockets, and has taken it
+back before a waiting thread has woken up. Each poll restarts the 5 ms after which CPython forces a
+thread switch, so callbacks shorter than that starve a thread for seconds. If the loop sleeps
+instead, the thread completes its job within a millisecond.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from typing import Final, TypeVar, TypeVarTuple
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
-PATIENCE: Final = 0.005
-LONGEST_PATIENCE: Final = 0.02
-"""Seconds a thread is left to itself before it is lent to, ever longer for the same job: one that
-is not done by then waits for a disk or for another process."""
+FIRST_CHECK_S: Final = 0.005
+MAX_CHECK_INTERVAL_S: Final = 0.02
+"""When to check on a job that is not finished, and how far the checks of the same job back off: a
+thread that does not profit from the GIL waits for a disk or for another process."""
 
-LONGEST: Final = 0.002
-STEP: Final = 0.0001
-"""The most seconds the loop stands still at a time, and between two looks at the thread."""
+MAX_YIELD_S: Final = 0.002
+YIELD_STEP_S: Final = 0.0001
+"""How long one yield may block the event loop, and how often it checks whether it may stop."""
 
-BUSY: Final = 0.5
-STARVED: Final = 0.3
-"""A loop is taken for one that starves its thread when it worked for more than that share of the
-time, and the thread for less than that share of the loop's. What wakes in vain works as well."""
+BUSY_LOOP_SHARE: Final = 0.5
+STARVED_THREAD_RATIO: Final = 0.3
+"""The loop starves the thread if it used more than this share of the time as CPU time, and the
+thread less than this share of the loop's. Above 0, because waking up without getting the GIL is CPU
+time too."""
 
 
-class Lender:
-    """Watches over the jobs of one thread. All but `run` belongs to the event loop."""
+class GilStarvationGuard:
+    """Watches the jobs of one thread. Call everything but `run` in the event loop."""
 
     def __init__(self) -> None:
-        self._out = 0
-        self._ended = 0  # counted in the thread
-        self._waits_since = 0.0  # the thread for its next job, or the next job for the thread
-        self._patience = PATIENCE
+        self._pending = 0
+        self._finished = 0  # counted in the thread
+        self._waiting_since = 0.0  # when the last job finished, or the first one was submitted
+        self._check_interval_s = FIRST_CHECK_S
         self._timer: asyncio.TimerHandle | None = None
         self._time = self._loop_time = self._thread_time = 0.0
         self._thread_clock: int | None = None
@@ -53,73 +54,77 @@ class Lender:
         try:
             return work(*arguments)
         finally:
-            self._ended += 1
-            self._waits_since = perf_counter()
+            self._finished += 1
+            self._waiting_since = perf_counter()
 
-    def sent(self) -> None:
-        """Take note of a job that was given to the thread."""
-        if not self._out:
-            self._waits_since = perf_counter()
-            self._patience = PATIENCE
-        self._out += 1
+    def job_submitted(self) -> None:
+        """Watch a job that was submitted to the thread."""
+        if not self._pending:
+            self._waiting_since = perf_counter()
+            self._check_interval_s = FIRST_CHECK_S
+        self._pending += 1
         if self._timer is None:
-            self._watch(PATIENCE)
+            self._schedule_check(FIRST_CHECK_S)
 
-    def returned(self) -> None:
-        """Take note of a job whose outcome has arrived, or that was cancelled."""
-        self._out -= 1
+    def job_finished(self) -> None:
+        """Stop watching a job whose outcome has arrived, or that was cancelled."""
+        self._pending -= 1
 
     @contextmanager
-    def watching(self) -> Generator[None]:
-        """Lend to the thread while it does something for the block."""
-        self.sent()
+    def watch(self) -> Generator[None]:
+        """Watch a job that the thread does for the block."""
+        self.job_submitted()
         try:
             yield
         finally:
-            self.returned()
+            self.job_finished()
 
-    def _watch(self, seconds: float) -> None:
+    def _schedule_check(self, delay_s: float) -> None:
         self._time = perf_counter()
-        self._loop_time, self._thread_time = thread_time(), self._time_of_thread()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+        self._loop_time, self._thread_time = thread_time(), self._thread_cpu_time()
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._timer = None
-        if not self._out:
+        if not self._pending:
             return
-        left = self._waits_since + self._patience - perf_counter()
-        if left <= 0:
-            has_helped = self._is_starved() and self._lend()
-            self._patience = PATIENCE if has_helped else min(2 * self._patience, LONGEST_PATIENCE)
-            left = self._patience
-        self._watch(left)
+        delay_s = self._waiting_since + self._check_interval_s - perf_counter()
+        if delay_s <= 0:
+            if self._is_starved() and self._yield_gil():
+                self._check_interval_s = FIRST_CHECK_S
+            else:
+                self._check_interval_s = min(2 * self._check_interval_s, MAX_CHECK_INTERVAL_S)
+            delay_s = self._check_interval_s
+        self._schedule_check(delay_s)
 
     def _is_starved(self) -> bool:
-        loop = thread_time() - self._loop_time
-        thread = self._time_of_thread() - self._thread_time
-        return loop > BUSY * (perf_counter() - self._time) and thread < STARVED * loop
+        loop_s = thread_time() - self._loop_time
+        thread_s = self._thread_cpu_time() - self._thread_time
+        elapsed_s = perf_counter() - self._time
+        return loop_s > BUSY_LOOP_SHARE * elapsed_s and thread_s < STARVED_THREAD_RATIO * loop_s
 
-    def _time_of_thread(self) -> float:
-        """Seconds the thread has worked so far; always 0 where that is not known."""
+    def _thread_cpu_time(self) -> float:
+        """CPU seconds of the thread so far; always 0 where they are not known."""
         try:
             return 0.0 if self._thread_clock is None else time.clock_gettime(self._thread_clock)
-        except OSError:  # it has ended
+        except OSError:  # the thread has ended
             return 0.0
 
-    def _lend(self) -> bool:
-        """Stand still until the thread has done one job; whether it has.
+    def _yield_gil(self) -> bool:
+        """Block the event loop, without the GIL, until the thread finishes one job.
 
-        Not until it has done all it was given: what waits for a job that is done gives the thread
-        the next one, and a loop that stood still for all of them would do little else.
+        Return whether it did. One job, although more may be pending: the tasks that wait for a
+        finished job submit the next one, and a loop that blocked until all are finished would do
+        little else. Beside readers of many keys, that made a 1 ms ticker 4 ms late.
         """
-        before = self._ended
-        until = perf_counter() + LONGEST
-        while self._ended == before and perf_counter() < until:
-            sleep(STEP)
-        return self._ended != before
+        before = self._finished
+        deadline = perf_counter() + MAX_YIELD_S
+        while self._finished == before and perf_counter() < deadline:
+            sleep(YIELD_STEP_S)
+        return self._finished != before
 
 
 def _clock_of_this_thread() -> int | None:
-    if hasattr(time, "pthread_getcpuclockid"):  # not on macOS and Windows
+    if hasattr(time, "pthread_getcpuclockid"):  # absent on macOS and Windows
         return time.pthread_getcpuclockid(threading.get_ident())
     return None

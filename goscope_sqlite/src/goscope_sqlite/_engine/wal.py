@@ -1,4 +1,4 @@
-"""Keeping the write-ahead log small."""
+"""Keeping the WAL small: when to checkpoint it, and how long to wait for its readers."""
 
 from __future__ import annotations
 
@@ -8,111 +8,124 @@ import sqlite3
 from time import monotonic, sleep
 from typing import Final
 
-from .connection import WAL_LIMIT
-from .shared_read import LONGEST
+from .connection import WAL_LIMIT_BYTES
+from .shared_read import MAX_HOLD_S
 
 logger: Final = logging.getLogger("goscope_sqlite")
 
-LOOK: Final = 0.001
-PAUSE: Final = 0.5
-"""Seconds between two looks at the size of the log, and between two checkpoints unless it has grown
-by another `WAL_LIMIT` before. Beyond that limit each commit makes the file longer, since it is cut
-off there when it begins anew, and that takes a sixth of the commit's time: looks are cheaper."""
+SIZE_CHECK_INTERVAL_S: Final = 0.001
+"""How often to read the size of the WAL.
 
-PATIENCE: Final = 0.005
-MOST: Final = 10
-"""Seconds for which a checkpoint waits for readers, since what they read has to stay in the log;
-twice as many when that is twice as long as it should be, and so many times as long at most."""
+Each commit beyond the limit makes the file longer, because SQLite truncates it to the limit when it
+restarts, and that takes a sixth of the commit's time. Reading the size costs less.
+"""
+
+RETRY_INTERVAL_S: Final = 0.5
+"""How soon to repeat a checkpoint that left frames behind, unless the WAL has grown by another
+limit: in this time a fast writer adds 30 MB and more."""
+
+READER_WAIT_S: Final = 0.005
+MAX_BACKOFF_FACTOR: Final = 10
+"""How long a checkpoint waits for readers, whose frames must stay in the WAL, while the WAL is at
+its limit. It waits in proportion to the size, for up to ten times as long."""
 
 
 class Checkpointer:
-    """Moves the write-ahead log into the database file when it has grown.
+    """Checkpoints the WAL when it has grown.
 
-    It does so on a connection of its own while the writer holds the write lock: up to SQLite
-    3.51.2 a commit that restarts the log under a running checkpoint can lose data.
+    It has a separate connection, and runs while the writer holds the write lock: up to SQLite
+    3.51.2, a commit that restarts the WAL during a checkpoint can lose data.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._next_look = self._next_try = 0.0
-        self._tried = 0.0  # how long the log was then
-        self._moved = 0  # pages of it are in the file
-        self._is_to_begin = False  # anew, with the next commit, if nobody reads it then
+        self._next_size_check = self._next_attempt = 0.0
+        self._size_at_last_attempt = 0.0
+        self._backfilled_frames = 0  # how many the last checkpoint found in the database file
+        self._restart_pending = False  # the next commit restarts the WAL unless somebody reads it
 
     def is_due(self) -> bool:
-        """Whether the log is longer than SQLite itself leaves it, and worth another try."""
+        """Whether the WAL is longer than its limit, and another checkpoint may shorten it."""
         now = monotonic()
-        if now < self._next_look:
+        if now < self._next_size_check:
             return False
-        self._next_look = now + LOOK
-        length = self._length()
-        if length < self._tried:  # it began anew, and was cut off
-            self._tried = 0.0
-            self._is_to_begin = False
-        return length > 1 and (
-            self._is_to_begin or length >= self._tried + 1 or now >= self._next_try
+        self._next_size_check = now + SIZE_CHECK_INTERVAL_S
+        size = self._size()
+        if size < self._size_at_last_attempt:  # it restarted and was truncated
+            self._size_at_last_attempt = 0.0
+            self._restart_pending = False
+        return size > 1 and (
+            self._restart_pending
+            or size >= self._size_at_last_attempt + 1
+            or now >= self._next_attempt
         )
 
     def run(self, writer: sqlite3.Connection) -> None:
-        """Take the write lock, `move`, and give it back. Blocks; belongs into a thread."""
+        """Take the write lock, `checkpoint`, and release it. Blocks: run it in a thread."""
         try:
             writer.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as exc:
-            self.postpone(exc)
+            self._postpone(exc)
             return
         try:
-            self.move()
+            self.checkpoint()
         finally:
             writer.execute("ROLLBACK")
 
-    def move(self) -> None:
-        """Move what no reader needs any more, while the caller's writer has the write lock.
+    def checkpoint(self) -> None:
+        """Copy the frames that no reader needs, while the caller's writer holds the write lock.
 
-        Blocks; belongs into a thread, maybe another one each time.
+        Blocks: run it in a thread, not necessarily the same one each time.
         """
-        self._tried = self._length()
-        longer = min(max(self._tried, 1), MOST)
-        until = monotonic() + PATIENCE * longer
-        before = self._moved
+        size = self._size_at_last_attempt = self._size()
+        backoff = min(max(size, 1), MAX_BACKOFF_FACTOR)
+        deadline = monotonic() + READER_WAIT_S * backoff
+        before = self._backfilled_frames
         try:
-            # Whoever keeps it from moving a single page has read for long, and may go on.
+            # If not one more frame could be copied, the reader has read for long and may continue.
             while not (
-                (complete := self._checkpoint()) or self._moved == before or monotonic() >= until
+                (complete := self._backfill())
+                or self._backfilled_frames == before
+                or monotonic() >= deadline
             ):
-                sleep(LONGEST)
+                sleep(MAX_HOLD_S)
         except sqlite3.Error as exc:
-            self.postpone(exc)
+            self._postpone(exc)
             return
-        if self._is_to_begin and complete:  # it did not: wait for those who read it
-            sleep(LONGEST * longer)
-        self._is_to_begin = complete and not self._is_to_begin
-        self._next_try = monotonic() + PAUSE
-
-    def postpone(self, exc: sqlite3.Error) -> None:
-        """Try again later. Nothing is lost but space: the log stays as it is."""
-        logger.warning("%s: the write-ahead log could not be moved: %s", self._path, exc)
-        self._next_look = monotonic() + PAUSE
+        if complete and self._restart_pending:
+            # The last checkpoint was complete too, but a reader prevented the restart. Only then is
+            # a wait worthwhile: the WAL seldom has a reader.
+            sleep(MAX_HOLD_S * backoff)
+        self._restart_pending = complete and not self._restart_pending
+        self._next_attempt = monotonic() + RETRY_INTERVAL_S
 
     def close(self) -> None:
+        """Close the connection. The checkpointer opens another one if it is used again."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _length(self) -> float:
-        """How long the log is, in times of its limit."""
+    def _postpone(self, exc: sqlite3.Error) -> None:
+        """Try again later: a failed checkpoint costs disk space and no data."""
+        logger.warning("%s: WAL checkpoint failed and will be retried: %s", self._path, exc)
+        self._next_size_check = monotonic() + RETRY_INTERVAL_S
+
+    def _size(self) -> float:
+        """The size of the WAL as a multiple of its limit."""
         try:
-            # Only asked for its size: closing a file of SQLite's own would drop SQLite's locks.
-            return os.stat(f"{self._path}-wal").st_size / WAL_LIMIT
+            # Not open(): closing any descriptor of a file drops the locks SQLite has on it.
+            return os.stat(f"{self._path}-wal").st_size / WAL_LIMIT_BYTES
         except FileNotFoundError:
             return 0.0
 
-    def _checkpoint(self) -> bool:
-        """Whether all of the log was moved."""
+    def _backfill(self) -> bool:
+        """Run one passive checkpoint; whether it was complete."""
         if self._connection is None:
             self._connection = sqlite3.connect(
                 self._path, timeout=0, isolation_level=None, check_same_thread=False
             )
         passive = "PRAGMA wal_checkpoint(PASSIVE)"
-        blocked, length, self._moved = self._connection.execute(passive).fetchall()[0]
-        return bool(not blocked and length == self._moved)
+        blocked, frames, backfilled = self._connection.execute(passive).fetchall()[0]
+        self._backfilled_frames = backfilled
+        return bool(not blocked and frames == backfilled)

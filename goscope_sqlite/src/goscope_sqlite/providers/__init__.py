@@ -1,4 +1,4 @@
-"""The five providers: SQL and its decoding, on any `Database`."""
+"""The five providers: their SQL, and the decoding of rows, on any `Database`."""
 
 from .cache import SQLiteCacheProvider
 from .checkpoint import SQLiteCheckpointProvider

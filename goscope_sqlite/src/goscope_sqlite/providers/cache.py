@@ -1,4 +1,4 @@
-"""Cache entries. Tags and stale deadlines, which go-go-scope lacks, are companion rows."""
+"""Cache entries. Companion rows hold tags and stale deadlines, which go-go-scope lacks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from goscope.backend import (
     literal_prefix,
 )
 
-from .._engine.multi_row_insert import RowStatement, RowWrite
+from .._engine.multi_row_insert import InsertRow, MultiRowInsert
 from .._engine.protocol import Database, Row
 from ..columns import digest, equivalent_rows, from_seconds, prefix_successor, seconds
 from .fence import check_fence
 
-CHUNK: Final = 100
-"""How many entries one write removes: a few milliseconds of the write lock."""
+MAX_DELETED_ROWS: Final = 100
+"""The most entries that one write deletes: a few milliseconds of the write lock."""
 
 _LIVE: Final = "(expires_at IS NULL OR expires_at > ?)"
 _GET: Final = f"SELECT value FROM go_goscope_cache WHERE key = ? AND {_LIVE}"
@@ -42,15 +42,15 @@ _REPLACE: Final = """
 """
 _INSERT: Final = "INSERT INTO go_goscope_cache (key, value, expires_at, created_at)"
 _WRITE: Final = f"{_INSERT} VALUES (?, ?, ?, ?) {_REPLACE}"
-_WRITE_WITHOUT_COMPANION: Final = RowStatement(
+_WRITE_WITHOUT_COMPANION: Final = MultiRowInsert(
     f"""
     {_INSERT} SELECT * FROM (VALUES {{rows}})
     WHERE NOT EXISTS (SELECT 1 FROM go_goscope_cache_companion WHERE key = column1) {_REPLACE}
     """,
     columns=4,
 )
-"""Skips the entries that have a companion row. Most have none, and one statement takes half the
-time of two."""
+"""Skips entries that have a companion row. Most have none, and one statement takes half the time of
+two."""
 _DELETE: Final = "DELETE FROM go_goscope_cache WHERE key = ? RETURNING expires_at"
 _DELETE_EXPIRED: Final = """
     DELETE FROM go_goscope_cache AS c
@@ -67,7 +67,7 @@ _PAGE: Final = f"""
     SELECT key FROM go_goscope_cache
     WHERE key >= ? AND key < ? AND {_LIVE} ORDER BY key LIMIT ?
 """
-_PAGE_THAT_MATCHES: Final = f"""
+_MATCHING_PAGE: Final = f"""
     SELECT key FROM go_goscope_cache
     WHERE key >= ? AND key < ? AND {_LIVE} AND key GLOB ? ORDER BY key LIMIT ?
 """
@@ -80,7 +80,7 @@ _WRITE_COMPANION: Final = """
 _READ_TAGS: Final = "SELECT tags FROM go_goscope_cache_companion WHERE key = ?"
 _DELETE_COMPANION: Final = "DELETE FROM go_goscope_cache_companion WHERE key = ?"
 _WRITE_TAG: Final = "INSERT OR IGNORE INTO go_goscope_cache_tags (tag, key) VALUES (?, ?)"
-_DROP_TAG: Final = "DELETE FROM go_goscope_cache_tags WHERE tag = ? AND key = ?"
+_DELETE_TAG: Final = "DELETE FROM go_goscope_cache_tags WHERE tag = ? AND key = ?"
 
 EXPIRED_PAGE: Final = """
     SELECT c.key, c.expires_at, c.rowid, s.stale_until
@@ -117,9 +117,9 @@ class SQLiteCacheProvider(BaseCacheProvider):
         if fence is None and len(entries) == 1:
             [(key, entry)] = entries.items()
             if _is_plain(entry) and await self._database.submit(
-                RowWrite(_WRITE_WITHOUT_COMPANION, _row(key, entry, now)),
+                InsertRow(_WRITE_WITHOUT_COMPANION, _row(key, entry, now)),
                 rows=rows,
-                one_statement=True,
+                autocommit=True,
             ):
                 return
 
@@ -150,14 +150,14 @@ class SQLiteCacheProvider(BaseCacheProvider):
 
     async def _delete(self, keys: list[str], now: int, fence: Fence | None) -> int:
         deleted = 0
-        for chunk in _chunks(keys, CHUNK):
+        for chunk in _chunks(keys, MAX_DELETED_ROWS):
             deleted += await self._database.submit(
                 partial(_delete_all, keys=chunk, now=now, fence=fence), rows=len(chunk)
             )
         return deleted
 
     async def _clear(self, pattern: str) -> None:
-        # Once through the keys, in order: entries that are stored meanwhile cannot prolong it.
+        # One pass through the keys in order: concurrent writes cannot prolong it.
         after = ""
         while page := await self._page(pattern, after, PAGE_SIZE, -1):
             await self._delete(page, 0, None)
@@ -165,14 +165,12 @@ class SQLiteCacheProvider(BaseCacheProvider):
 
     async def _page(self, pattern: str, after: str, limit: int, now: int) -> list[str]:
         start = literal_prefix(pattern)
-        lowest = max(start, f"{after}\0")  # the least text above: one bound, so one range scan
+        lowest = max(start, f"{after}\0")  # keeps it one range scan
         bounds = (lowest, prefix_successor(start), seconds(now))
-        if pattern == f"{start}*":  # all there is between the bounds: matching would cost the most
+        if pattern == f"{start}*":  # the bounds suffice, and GLOB would cost the most
             rows = await self._database.read_all(_PAGE, (*bounds, limit))
         else:
-            rows = await self._database.read_all(
-                _PAGE_THAT_MATCHES, (*bounds, _glob(pattern), limit)
-            )
+            rows = await self._database.read_all(_MATCHING_PAGE, (*bounds, _glob(pattern), limit))
         return [row[0] for row in rows]
 
     async def _tagged(self, tag: str) -> list[str]:
@@ -180,7 +178,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
 
     async def _delete_by_tag(self, tag: str, now: int) -> int:
         deleted = 0
-        for chunk in _chunks(await self._tagged(tag), CHUNK):
+        for chunk in _chunks(await self._tagged(tag), MAX_DELETED_ROWS):
             deleted += await self._database.submit(
                 partial(_delete_tagged, keys=chunk, now=now, tag=tag), rows=len(chunk)
             )
@@ -198,7 +196,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
         while position is not None:
             keys, position = await expired_page(self._database, position, now, PAGE_SIZE)
             mine = [key for key in keys if key.startswith(namespace)]
-            for chunk in _chunks(mine, CHUNK):
+            for chunk in _chunks(mine, MAX_DELETED_ROWS):
                 pruned += await self._database.submit(
                     partial(remove_expired, keys=chunk, now=now), rows=len(chunk)
                 )
@@ -206,7 +204,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
 
 
 class Position(NamedTuple):
-    """How far a walk through the expired entries has come."""
+    """The last entry of a page of expired entries."""
 
     expires_at: float
     rowid: int
@@ -218,9 +216,9 @@ START: Final = Position(float("-inf"), 0)
 async def expired_page(
     database: Database, after: Position, now: int, limit: int
 ) -> tuple[list[str], Position | None]:
-    """The next expired keys that are not kept as stale, and where to go on; None at the end.
+    """The next expired keys that are not kept as stale, and the position of the next page.
 
-    ``limit`` is how many entries are looked at, those that are kept included.
+    The position is None at the end. ``limit`` counts entries that are kept, too.
     """
     rows = await database.read_all(EXPIRED_PAGE, (*after, seconds(now), limit))
     keys = [row[0] for row in rows if row[3] is None or row[3] <= now]
@@ -228,8 +226,8 @@ async def expired_page(
 
 
 def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int) -> int:
-    """Remove those of the keys that expired and are not kept as stale, as part of a write."""
-    # All at once: each statement more gives the interpreter away and has to get it back.
+    """Delete those entries that have expired and are not kept as stale, as part of a write."""
+    # One statement: the thread releases the GIL for each, and has to get it back.
     wanted = json.dumps(list(keys))
     removed = connection.execute(_DELETE_EXPIRED, (wanted, seconds(now), now)).rowcount
     for (key,) in connection.execute(_ORPHANED, (wanted,)).fetchall():
@@ -238,11 +236,11 @@ def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int
 
 
 def delete_companion(connection: sqlite3.Connection, key: str) -> None:
-    """Remove what is known about the entry beyond its row, as part of a write."""
-    # Looked up first, since most entries have none and a DELETE costs twice as much.
+    """Delete the companion row and the tags of the entry, as part of a write."""
+    # Read first: most entries have none, and a DELETE costs twice as much.
     for (tags,) in connection.execute(_READ_TAGS, (key,)).fetchall():
         connection.execute(_DELETE_COMPANION, (key,))
-        connection.executemany(_DROP_TAG, [(tag, key) for tag in json.loads(tags)])
+        connection.executemany(_DELETE_TAG, [(tag, key) for tag in json.loads(tags)])
 
 
 def _read(connection: sqlite3.Connection, key: str) -> StoredEntry | None:
@@ -251,7 +249,7 @@ def _read(connection: sqlite3.Connection, key: str) -> StoredEntry | None:
 
 
 def _is_plain(entry: StoredEntry) -> bool:
-    """Whether all there is to know about the entry is in its row."""
+    """Whether the entry needs no companion row."""
     return not entry.tags and entry.stale_until is None
 
 
@@ -265,7 +263,7 @@ def _write_all(
 ) -> None:
     if all(map(_is_plain, entries.values())):
         rows = [_row(key, entry, now) for key, entry in entries.items()]
-        if _WRITE_WITHOUT_COMPANION.write(connection, rows) == len(rows):
+        if _WRITE_WITHOUT_COMPANION.execute(connection, rows) == len(rows):
             return
     for key, entry in entries.items():
         _write(connection, key, entry, now)
@@ -273,7 +271,7 @@ def _write_all(
 
 def _write(connection: sqlite3.Connection, key: str, entry: StoredEntry, now: int) -> None:
     row = _row(key, entry, now)
-    if not _WRITE_WITHOUT_COMPANION.write(connection, [row]):
+    if not _WRITE_WITHOUT_COMPANION.execute(connection, [row]):
         connection.execute(_WRITE, row)
         delete_companion(connection, key)
     if not _is_plain(entry):
@@ -283,7 +281,7 @@ def _write(connection: sqlite3.Connection, key: str, entry: StoredEntry, now: in
 
 
 def _delete(connection: sqlite3.Connection, key: str, now: int) -> bool:
-    """Remove the entry; whether it was live."""
+    """Delete the entry. Return whether it was live."""
     rows = connection.execute(_DELETE, (key,)).fetchall()
     delete_companion(connection, key)
     return bool(rows) and (rows[0][0] is None or rows[0][0] > seconds(now))
@@ -292,13 +290,13 @@ def _delete(connection: sqlite3.Connection, key: str, now: int) -> bool:
 def _delete_all(
     connection: sqlite3.Connection, keys: Iterable[str], now: int, fence: Fence | None
 ) -> int:
-    """Remove the entries; how many were live."""
+    """Delete the entries. Return how many were live."""
     check_fence(connection, fence)
     return sum(_delete(connection, key, now) for key in keys)
 
 
 def _delete_tagged(connection: sqlite3.Connection, keys: Iterable[str], now: int, tag: str) -> int:
-    """Remove those entries that still carry the tag; how many were live."""
+    """Delete the entries that still carry the tag. Return how many were live."""
     deleted = 0
     for key in keys:
         entry = _read(connection, key)
@@ -309,7 +307,7 @@ def _delete_tagged(connection: sqlite3.Connection, keys: Iterable[str], now: int
 
 def _decode(row: Row) -> StoredEntry:
     text, expires_at, described, stale_until, tags = row
-    if described is None or described != digest(text):  # or another writer replaced the value
+    if described is None or described != digest(text):  # no companion, or another text's
         return StoredEntry(text, from_seconds(expires_at))
     return StoredEntry(text, from_seconds(expires_at), stale_until, tuple(json.loads(tags)))
 
@@ -320,5 +318,5 @@ def _chunks(keys: list[str], size: int) -> Iterator[list[str]]:
 
 
 def _glob(pattern: str) -> str:
-    """The pattern as SQLite's GLOB takes it, in which ``?`` and ``[`` are special as well."""
+    """The pattern for SQLite's GLOB, where ``?`` and ``[`` are special too."""
     return pattern.replace("[", "[[]").replace("?", "[?]")

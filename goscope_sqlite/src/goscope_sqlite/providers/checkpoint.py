@@ -13,8 +13,8 @@ from .._engine.protocol import Database, Row
 from ..columns import equivalent_rows
 from .fence import check_fence
 
-MANY: Final = 100
-"""How many rows a task may well have when all of them are removed."""
+ALL_CHECKPOINTS_ROWS: Final = 100
+"""How many rows deleting all checkpoints of a task is estimated at."""
 
 _COLUMNS: Final = "id, task_id, sequence, timestamp, progress, data, estimated_time_remaining"
 _SELECT: Final = f"SELECT {_COLUMNS} FROM go_goscope_checkpoints"
@@ -57,7 +57,7 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
         def append(connection: sqlite3.Connection) -> bool:
             try:
                 return connection.execute(_APPEND, parameters).rowcount > 0
-            except sqlite3.IntegrityError as exc:  # the id is another checkpoint's
+            except sqlite3.IntegrityError as exc:  # another checkpoint has this id
                 raise self._conflict(row, _latest(connection, row.task_id)) from exc
 
         def save(connection: sqlite3.Connection) -> None:
@@ -66,7 +66,7 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
                 self._replace(connection, row)
 
         submit, rows = self._database.submit, equivalent_rows(row.text)
-        if fence is not None or not await submit(append, rows=rows, one_statement=True):
+        if fence is not None or not await submit(append, rows=rows, autocommit=True):
             await submit(save, rows=rows)
 
     async def _load(self, checkpoint_id: str) -> StoredCheckpoint | None:
@@ -84,10 +84,10 @@ class SQLiteCheckpointProvider(BaseCheckpointProvider):
             check_fence(connection, fence)
             connection.execute(_TRIM, (task_id, keep))
 
-        await self._database.submit(trim, rows=1 if keep else MANY)
+        await self._database.submit(trim, rows=1 if keep else ALL_CHECKPOINTS_ROWS)
 
     def _replace(self, connection: sqlite3.Connection, row: StoredCheckpoint) -> None:
-        """Replace the task's latest row, if that is the one."""
+        """Replace the task's latest row, provided it has the same id and sequence."""
         latest = _latest(connection, row.task_id)
         if latest != (row.id, row.sequence):
             raise self._conflict(row, latest)

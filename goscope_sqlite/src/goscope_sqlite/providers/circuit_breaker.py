@@ -1,4 +1,4 @@
-"""Circuit states. The count of successful probes, which go-go-scope lacks, is a companion row."""
+"""Circuit states. Companion rows count successful probes, for which go-go-scope has no column."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from goscope.providers import CircuitBreakerState
 from .._engine.protocol import Database, Row
 from .fence import check_fence
 
-# What a companion row describes. A failure or another writer changes it and so voids the row.
+# The state that a companion row belongs to. Any failure or other writer changes it, and the row no
+# longer applies.
 _DESCRIBED: Final = "c.state || ':' || c.failure_count || ':' || c.updated_at"
 _READ: Final = f"""
     SELECT c.state, c.failure_count, c.last_failure_time, c.last_success_time, s.success_count
@@ -91,7 +92,7 @@ class SQLiteCircuitBreakerStateProvider(BaseCircuitBreakerStateProvider):
             count: int = connection.execute(_RECORD_FAILURE, parameters).fetchall()[0][0]
             return count
 
-        return self._database.submit(record, one_statement=fence is None)
+        return self._database.submit(record, autocommit=fence is None)
 
 
 def _decode(row: Row) -> CircuitBreakerState:
@@ -115,5 +116,5 @@ def _write(connection: sqlite3.Connection, key: str, state: CircuitBreakerState,
 
 
 def delete_companion(connection: sqlite3.Connection, key: str) -> None:
-    """Forget the count of successful probes, as part of a write."""
+    """Delete the count of successful probes, as part of a write."""
     connection.execute(_DELETE_COMPANION, (key,))

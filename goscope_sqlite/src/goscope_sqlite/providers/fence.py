@@ -1,4 +1,4 @@
-"""Fences: a write is applied only while the lease it is guarded by is current."""
+"""Fences: a write is applied only while the lease that guards it is current."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _RELEASE: Final = "DELETE FROM go_goscope_locks WHERE key = ? AND token = ?"
 
 
 def check_fence(connection: sqlite3.Connection, fence: Fence | None) -> None:
-    """Raise `LeaseLost` unless the fence's grant is current: the first statement of a write."""
+    """Raise `LeaseLost` unless the fence's grant is current. Call it first in a write."""
     if fence is not None:
         found = connection.execute(_IS_CURRENT, (fence.stored_key, fence.token)).fetchall()
         if not found:

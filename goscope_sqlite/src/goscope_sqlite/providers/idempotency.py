@@ -1,4 +1,4 @@
-"""Results of idempotent calls. Fingerprints, which go-go-scope lacks, are companion rows."""
+"""Results of idempotent calls. Companion rows hold fingerprints, which go-go-scope lacks."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def expired_keys(database: Database, now: int, limit: int) -> list[str]:
 
 
 def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int) -> int:
-    """Remove those of the results that have expired, as part of a write; how many."""
+    """Delete those results that have expired, as part of a write. Return how many."""
     removed = 0
     for key in keys:
         if connection.execute(_DELETE_EXPIRED, (key, seconds(now))).rowcount:
@@ -102,5 +102,5 @@ def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int
 
 
 def delete_companion(connection: sqlite3.Connection, key: str) -> None:
-    """Forget the fingerprint, as part of a write."""
+    """Delete the fingerprint, as part of a write."""
     connection.execute(_DELETE_COMPANION, (key,))

@@ -1,4 +1,4 @@
-"""Leases as rows of one table, for the processes of one machine."""
+"""Locks and leases: rows of one table, for the processes of one machine."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ from goscope.providers import LockHolder, Milliseconds
 from .._engine.protocol import Database, Row
 from ..columns import prefix_successor
 from .fence import end_lease
-from .lock_queue import FIRST, Line
+from .lock_queue import QUEUE_HEAD, LockQueue
 
 FULL_CHECK_INTERVAL_MS: Final = 250
-"""How often a poll reads the lease although no other process has committed: its holder may have
-died."""
+"""How often a poll reads the lease although no process has committed: its holder may have died."""
 
 _COLUMNS: Final = (
     "owner, token, expires_at, boot_id, host, pid, pid_namespace, started, acquired_at"
 )
 _READ: Final = f"SELECT {_COLUMNS} FROM go_goscope_locks WHERE key = ?"
-_LOOK: Final = (
-    f"SELECT ({FIRST}), {_COLUMNS} FROM (SELECT ? AS wanted) "
+_POLL: Final = (
+    f"SELECT ({QUEUE_HEAD}), {_COLUMNS} FROM (SELECT ? AS wanted) "
     "LEFT JOIN go_goscope_locks ON key = wanted"
 )
 _READ_RANGE: Final = (
@@ -47,7 +46,7 @@ _NEXT_TOKEN_IF_FREE: Final = """
     UPDATE go_goscope_meta SET value = value + 1
     WHERE key = 'token'
         AND NOT EXISTS (SELECT 1 FROM go_goscope_locks WHERE key = ?)
-        AND NOT EXISTS (SELECT 1 FROM go_goscope_lock_waiters WHERE key = ?)
+        AND NOT EXISTS (SELECT 1 FROM go_goscope_lock_queue WHERE key = ?)
     RETURNING value
 """
 _GRANT: Final = (
@@ -63,12 +62,12 @@ _ABANDONED: Final = "(boot_id = ? AND expires_at <= ? OR boot_id <> ? AND acquir
 _READ_ABANDONED: Final = f"SELECT key FROM go_goscope_locks WHERE {_ABANDONED} LIMIT ?"
 _REMOVE_ABANDONED: Final = f"DELETE FROM go_goscope_locks WHERE key = ? AND {_ABANDONED}"
 
-KEPT_MS: Final = 86_400_000
-"""A lease that ran out still fences its holder's writes for a day, unless it is taken."""
+RETENTION_MS: Final = 86_400_000
+"""An expired lease that nobody takes accepts its holder's fenced writes for a day."""
 
 
 class Lease(NamedTuple):
-    """A row of the table, without its key; ``expires_at`` in steady milliseconds of that boot."""
+    """A row of the table without its key; ``expires_at`` is in steady milliseconds of its boot."""
 
     owner: str
     token: int
@@ -81,15 +80,15 @@ class Lease(NamedTuple):
     acquired_at: int
 
     def left_ms(self, clock: Clock) -> int:
-        """How much longer it runs; 0 or less once it has run out."""
+        """Milliseconds until it expires; 0 or less once it has expired."""
         return self.expires_at - clock.steady_ms() if self.boot_id == clock.boot_id else 0
 
     def is_free(self, clock: Clock) -> bool:
-        """Whether the lease may be taken: it ran out, or its holder certainly died."""
+        """Whether the lease can be taken: it has expired, or its holder has certainly died."""
         return self.left_ms(clock) <= 0 or self.holder_is_gone()
 
     def holder_is_gone(self) -> bool:
-        """Whether its holder certainly died."""
+        """Whether the process of its holder has certainly ended."""
         process = ProcessIdentity(self.host, self.pid, self.pid_namespace, self.started)
         return process != this_process() and process.is_gone()
 
@@ -104,23 +103,23 @@ class Lease(NamedTuple):
         )
 
 
-class _Look(NamedTuple):
-    """What a poll found: outdated at ``until``, or once ``version`` is no longer the file's."""
+class _PollResult(NamedTuple):
+    """The result of a poll, valid until ``until`` as long as the file has this ``version``."""
 
     version: int | None
     until: int
-    is_next: bool
+    is_head: bool
     is_free: bool
 
 
-def _first_and_lease(row: Row) -> tuple[str | None, Lease | None]:
-    """Who is first in the line and which lease there is, of a row of `_LOOK`."""
-    first, *columns = row
-    return first, None if columns[0] is None else Lease._make(columns)
+def _head_and_lease(row: Row) -> tuple[str | None, Lease | None]:
+    """The head of the queue and the lease, from a row of `_POLL`."""
+    head, *columns = row
+    return head, None if columns[0] is None else Lease._make(columns)
 
 
 def remove(connection: sqlite3.Connection, key: str) -> None:
-    """End whatever grant there is, as part of a write."""
+    """End the current grant, whatever its token, as part of a write."""
     connection.execute(_REMOVE, (key,))
 
 
@@ -130,74 +129,74 @@ class SQLiteLockProvider(BaseLockProvider):
     def __init__(self, context: StoreContext, database: Database, namespace: LockNamespace) -> None:
         super().__init__(context, namespace)
         self._database = database
-        self._line = Line(context, database)
+        self._queue = LockQueue(context, database)
 
     async def wait_released(self, key: str, timeout: Milliseconds | None = None) -> bool:
         """Return True when the lock may be free, False after ``timeout``.
 
-        A release by this adapter is noticed at once, one by another process within 50 ms, the end
-        of the lease at its time, the death of its holder within 300 ms. Processes that wait for
-        longer than 100 ms take turns: the lock counts as free for the one that has waited longest.
+        A release by this adapter is noticed at once, a release by another process within 50 ms, the
+        expiry of the lease at its time, and the death of its holder within 300 ms. Processes that
+        have waited for more than 100 ms are served in order: for the others the lock is not free.
         """
         stored = self.stored(key)
         clock = self.context.clock
         end = None if timeout is None else clock.steady_ms() + milliseconds(timeout, "timeout")
         try:
-            is_free = await self._poll(stored, end)
+            is_free = await self._wait_free(stored, end)
         except asyncio.CancelledError:
-            self._line.leave(stored)
+            self._queue.dequeue(stored)
             raise
         if not is_free:
-            self._line.leave(stored)
+            self._queue.dequeue(stored)
         return is_free
 
-    async def _poll(self, key: str, end: int | None) -> bool:
-        """Look at the lock again and again: True once it may be free, False after ``end``."""
+    async def _wait_free(self, key: str, end: int | None) -> bool:
+        """Poll the lock. Return True once it may be free, False after ``end``."""
         clock = self.context.clock
-        look: _Look | None = None
-        next_since: int | None = None
+        poll: _PollResult | None = None
+        head_since: int | None = None
         notified = False
         while True:
-            waited = self._line.wait(key)
-            if self._line.is_due(key):
-                await self._line.show(key)
+            waited = self._queue.record_poll(key)
+            if self._queue.is_heartbeat_due(key):
+                await self._queue.heartbeat(key)
             version = self._database.version()
             if (
-                look is None
+                poll is None
                 or notified
                 or version is None
-                or version != look.version
-                or clock.steady_ms() >= look.until
+                or version != poll.version
+                or clock.steady_ms() >= poll.until
             ):
-                look = await self._look(key, version)
-            # From here to the pause nothing is awaited, so that one moment is judged.
+                poll = await self._poll(key, version)
+            # No await from here to the pause: all decisions are about the same moment.
             now = clock.steady_ms()
-            if look.is_free:
+            if poll.is_free:
                 return True
             if end is not None and end <= now:
                 return False
-            next_since = (next_since or now) if look.is_next else None
-            # From when it became the head: nobody else may take the lock while it does not look.
-            pause = poll_interval_ms(waited if next_since is None else now - next_since)
-            until = look.until if end is None else min(look.until, end)
+            head_since = (head_since or now) if poll.is_head else None
+            # Counted from when it became the head: until it polls, no process can take the lock.
+            pause = poll_interval_ms(waited if head_since is None else now - head_since)
+            until = poll.until if end is None else min(poll.until, end)
             notified = await self.notifier.wait(key, min(pause, until - now) / 1000, clock)
 
-    async def _look(self, key: str, version: int | None) -> _Look:
-        """Read the lease and whose turn it is; see whether the holder's process is there."""
-        row = await self._database.read_one(_LOOK, (*self._line.first_of(key), key))
+    async def _poll(self, key: str, version: int | None) -> _PollResult:
+        """Read the lease and the head of the queue, and check that the holder is alive."""
+        row = await self._database.read_one(_POLL, (*self._queue.head_params(key), key))
         assert row is not None  # of a left join to one row
-        first, lease = _first_and_lease(row)
-        is_next = self._line.is_next(first)
+        head, lease = _head_and_lease(row)
+        is_head = self._queue.may_take(head)
         clock = self.context.clock
-        is_free = is_next and (lease is None or lease.is_free(clock))
+        is_free = is_head and (lease is None or lease.is_free(clock))
         left = 0 if lease is None else lease.left_ms(clock)
         until = clock.steady_ms() + (
             min(left, FULL_CHECK_INTERVAL_MS) if left > 0 else FULL_CHECK_INTERVAL_MS
         )
-        return _Look(version, until, is_next, is_free)
+        return _PollResult(version, until, is_head, is_free)
 
     async def held(self) -> AsyncIterator[tuple[str, LockHolder]]:
-        """Every grant of this prefix and namespace that was not released, by stored key."""
+        """Every unreleased grant of this prefix and namespace, by stored key."""
         start = f"{self.context.prefix}{self.namespace}:"
         for row in await self._database.read_all(_READ_RANGE, (start, prefix_successor(start))):
             yield row[0], Lease._make(row[1:]).holder(self.context.clock)
@@ -206,18 +205,18 @@ class SQLiteLockProvider(BaseLockProvider):
 
     def _grant(self, key: str, owner: str, ttl_ms: int) -> Awaitable[int | None]:
         clock = self.context.clock
-        in_line, waited = self._line.is_in(key), self._line.has_place(key)
+        is_queued, is_waiting = self._queue.is_queued(key), self._queue.is_waiting(key)
 
         def grant(connection: sqlite3.Connection) -> int | None:
-            # One statement where it is free, as it mostly is, and another look where it is not.
+            # One statement for a free lock without a queue, the usual case; else one more read.
             rows = connection.execute(_NEXT_TOKEN_IF_FREE, (key, key)).fetchall()
             if not rows:
-                row = connection.execute(_LOOK, (*self._line.first_of(key), key)).fetchall()[0]
-                first, lease = _first_and_lease(row)
-                if not (self._line.is_next(first) and (lease is None or lease.is_free(clock))):
+                row = connection.execute(_POLL, (*self._queue.head_params(key), key)).fetchall()[0]
+                head, lease = _head_and_lease(row)
+                if not (self._queue.may_take(head) and (lease is None or lease.is_free(clock))):
                     return None
-                if in_line:
-                    self._line.remove(connection, key)
+                if is_queued:
+                    self._queue.delete(connection, key)
                 rows = connection.execute(_NEXT_TOKEN).fetchall()
             token: int = rows[0][0]
             me = this_process()
@@ -228,13 +227,13 @@ class SQLiteLockProvider(BaseLockProvider):
             return token
 
         granting = self._database.submit(grant)
-        if waited:
-            granting.add_done_callback(partial(self._leave_if_granted, key))
+        if is_waiting:
+            granting.add_done_callback(partial(self._forget_if_granted, key))
         return granting
 
-    def _leave_if_granted(self, key: str, granting: asyncio.Future[int | None]) -> None:
+    def _forget_if_granted(self, key: str, granting: asyncio.Future[int | None]) -> None:
         if not granting.cancelled() and granting.exception() is None and granting.result():
-            self._line.forget(key)
+            self._queue.forget(key)
 
     def _extend(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
         clock = self.context.clock
@@ -244,15 +243,15 @@ class SQLiteLockProvider(BaseLockProvider):
             parameters = (now + ttl_ms, key, token, now, clock.boot_id)
             return connection.execute(_EXTEND, parameters).rowcount > 0
 
-        return self._database.submit(extend, one_statement=True)
+        return self._database.submit(extend, autocommit=True)
 
     def _release(self, key: str, token: int) -> Awaitable[None]:
         return self._database.submit(
-            lambda connection: end_lease(connection, key, token), one_statement=True
+            lambda connection: end_lease(connection, key, token), autocommit=True
         )
 
     def _remove(self, key: str) -> Awaitable[None]:
-        return self._database.submit(lambda connection: remove(connection, key), one_statement=True)
+        return self._database.submit(lambda connection: remove(connection, key), autocommit=True)
 
     async def _holder(self, key: str) -> LockHolder | None:
         lease = await self._read(key)
@@ -264,17 +263,17 @@ class SQLiteLockProvider(BaseLockProvider):
 
 
 async def abandoned_keys(database: Database, clock: Clock, limit: int) -> list[str]:
-    """Leases that ran out a day ago; of those from another boot, that were taken a day ago."""
-    rows = await database.read_all(_READ_ABANDONED, (*_abandoned(clock), limit))
+    """Leases that expired more than a day ago or, from an earlier boot, were granted then."""
+    rows = await database.read_all(_READ_ABANDONED, (*_abandoned_params(clock), limit))
     return [row[0] for row in rows]
 
 
 def remove_abandoned(connection: sqlite3.Connection, keys: Iterable[str], clock: Clock) -> int:
-    """Remove those of the leases that are abandoned, as part of a write; how many."""
-    parameters = _abandoned(clock)
+    """Delete those leases that are still abandoned, as part of a write. Return how many."""
+    parameters = _abandoned_params(clock)
     return sum(connection.execute(_REMOVE_ABANDONED, (key, *parameters)).rowcount for key in keys)
 
 
-def _abandoned(clock: Clock) -> tuple[str, int, str, int]:
+def _abandoned_params(clock: Clock) -> tuple[str, int, str, int]:
     boot_id = clock.boot_id
-    return boot_id, clock.steady_ms() - KEPT_MS, boot_id, clock.wall_ms() - KEPT_MS
+    return boot_id, clock.steady_ms() - RETENTION_MS, boot_id, clock.wall_ms() - RETENTION_MS

@@ -1,140 +1,143 @@
-"""Who waits for a lock, among processes: without a line, whoever releases it takes it again."""
+"""Wait queues for locks, across processes.
+
+Without a queue the process that releases a lock takes it again: the others only poll for it.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from goscope._tools.cancellation import retrieve_exception
 from goscope._tools.process import unique_name
 from goscope.backend import Clock, StoreContext
 
 from .._engine.protocol import Database
 
-PATIENCE_MS: Final = 100
-"""Shorter waits are left to chance: a place in the line costs a few writes."""
+QUEUE_AFTER_MS: Final = 100
+"""How long to wait before joining the queue, which costs several writes."""
 
-BEAT_MS: Final = 500
-"""How often a process shows that it still waits."""
+HEARTBEAT_INTERVAL_MS: Final = 500
+HEARTBEAT_TIMEOUT_MS: Final = 1_000
+"""How often a queued process writes a heartbeat, and when others skip a process without one."""
 
-STALE_MS: Final = 1_000
-"""A process that shows itself no more is passed over after this long."""
+STALE_AFTER_MS: Final = 60 * HEARTBEAT_TIMEOUT_MS
+"""When the sweeper removes the ticket of a process without a heartbeat."""
 
-FIRST: Final = """
-    SELECT waiter FROM go_goscope_lock_waiters
+QUEUE_HEAD: Final = """
+    SELECT waiter FROM go_goscope_lock_queue
     WHERE key = ? AND boot_id = ? AND last_heartbeat > ? ORDER BY since, waiter LIMIT 1
 """
-"""Who is next; its parameters are those of `Line.first_of`."""
+"""Selects the process at the head of a queue; its parameters are `LockQueue.head_params`."""
 
-_ENTER: Final = """
-    INSERT OR REPLACE INTO go_goscope_lock_waiters (key, waiter, boot_id, since, last_heartbeat)
+_HEARTBEAT: Final = """
+    INSERT OR REPLACE INTO go_goscope_lock_queue (key, waiter, boot_id, since, last_heartbeat)
     VALUES (?, ?, ?, ?, ?)
 """
-_STALE: Final = "(boot_id <> ? OR last_heartbeat <= ?)"
-_STALE_KEYS: Final = f"SELECT DISTINCT key FROM go_goscope_lock_waiters WHERE {_STALE} LIMIT ?"
-_REMOVE_STALE: Final = f"DELETE FROM go_goscope_lock_waiters WHERE key = ? AND {_STALE}"
-_LEAVE: Final = "DELETE FROM go_goscope_lock_waiters WHERE key = ? AND waiter = ?"
+_IS_STALE: Final = "(boot_id <> ? OR last_heartbeat <= ?)"
+_STALE_KEYS: Final = f"SELECT DISTINCT key FROM go_goscope_lock_queue WHERE {_IS_STALE} LIMIT ?"
+_REMOVE_STALE: Final = f"DELETE FROM go_goscope_lock_queue WHERE key = ? AND {_IS_STALE}"
+_DEQUEUE: Final = "DELETE FROM go_goscope_lock_queue WHERE key = ? AND waiter = ?"
 
 
 @dataclass(slots=True)
-class _Place:
-    """A wait of this process; ``shown`` is when it last showed itself in the line, 0: never."""
+class _Ticket:
+    """One wait of this process. ``last_heartbeat`` is 0 until it joins the queue."""
 
     since: int
-    active: int
-    shown: int = 0
+    last_poll: int
+    last_heartbeat: int = 0
 
 
-class Line:
-    """This process's places in the lines for locks, by stored key.
+class LockQueue:
+    """The tickets of this process in the wait queues, by stored key.
 
-    A place is kept while the process tries to take the lock again and again, and is given up when
-    it was taken, when the wait is over, or when the process does not come back.
+    A ticket survives failed attempts to take the lock. It ends when the lock is granted, when the
+    wait ends, or when the process stops polling.
     """
 
     def __init__(self, context: StoreContext, database: Database) -> None:
         self._context = context
         self._database = database
         self._me = unique_name()
-        self._places: dict[str, _Place] = {}
+        self._tickets: dict[str, _Ticket] = {}
 
-    def wait(self, key: str) -> int:
-        """Note that the process waits; for how many milliseconds it has."""
+    def record_poll(self, key: str) -> int:
+        """Record that the process polls the lock. Return for how many milliseconds it has."""
         now = self._context.clock.steady_ms()
-        place = self._places.get(key)
-        if place is None or now - place.active > STALE_MS:
-            place = self._places[key] = _Place(now, now)
-        place.active = now
-        return now - place.since
+        ticket = self._tickets.get(key)
+        if ticket is None or now - ticket.last_poll > HEARTBEAT_TIMEOUT_MS:
+            ticket = self._tickets[key] = _Ticket(now, now)
+        ticket.last_poll = now
+        return now - ticket.since
 
-    def has_place(self, key: str) -> bool:
-        """Whether this process waits, in the line or not yet."""
-        return key in self._places
+    def is_waiting(self, key: str) -> bool:
+        """Whether this process waits for the lock, in the queue or not yet."""
+        return key in self._tickets
 
-    def is_in(self, key: str) -> bool:
-        """Whether this process is in the line: it has waited for a while."""
-        place = self._places.get(key)
-        return place is not None and place.shown > 0
+    def is_queued(self, key: str) -> bool:
+        """Whether this process has joined the queue."""
+        ticket = self._tickets.get(key)
+        return ticket is not None and ticket.last_heartbeat > 0
 
-    def is_next(self, first: str | None) -> bool:
-        """Whether nobody else is before this process, given who the file says is first."""
-        return first is None or first == self._me
+    def may_take(self, head: str | None) -> bool:
+        """Whether no other process comes first, given the head of the queue."""
+        return head is None or head == self._me
 
-    def is_due(self, key: str) -> bool:
-        """Whether to `show`: the process has waited for a while, or has long not shown itself."""
-        place = self._places[key]
-        return place.active - place.since >= PATIENCE_MS and place.active - place.shown >= BEAT_MS
+    def is_heartbeat_due(self, key: str) -> bool:
+        """Whether it is time to join the queue, or for the next heartbeat."""
+        ticket = self._tickets[key]
+        return (
+            ticket.last_poll - ticket.since >= QUEUE_AFTER_MS
+            and ticket.last_poll - ticket.last_heartbeat >= HEARTBEAT_INTERVAL_MS
+        )
 
-    async def show(self, key: str) -> None:
-        """Enter the line, or show that the process still waits there."""
-        place = self._places[key]
-        place.shown = place.active
-        row = (key, self._me, self._context.clock.boot_id, place.since, place.shown)
-        await self._database.submit(lambda connection: _change(connection, _ENTER, row))
+    async def heartbeat(self, key: str) -> None:
+        """Join the queue, or record that the process still waits in it."""
+        ticket = self._tickets[key]
+        ticket.last_heartbeat = ticket.last_poll
+        row = (key, self._me, self._context.clock.boot_id, ticket.since, ticket.last_heartbeat)
+        await self._database.submit(lambda connection: _execute(connection, _HEARTBEAT, row))
 
-    def leave(self, key: str) -> None:
-        """Give the place up, in the file a little later."""
-        if self.is_in(key):
-            left = self._database.submit(lambda connection: self.remove(connection, key))
-            left.add_done_callback(_see_exception)  # a place that stays is soon passed over
+    def dequeue(self, key: str) -> None:
+        """Leave the queue. The ticket disappears from the file a little later."""
+        if self.is_queued(key):
+            deleting = self._database.submit(lambda connection: self.delete(connection, key))
+            # If that fails, others skip the ticket as soon as its heartbeats stop.
+            deleting.add_done_callback(retrieve_exception)
         self.forget(key)
 
-    def remove(self, connection: sqlite3.Connection, key: str) -> None:
-        """Give the place up as part of a write; then `forget` it."""
-        _change(connection, _LEAVE, (key, self._me))
+    def delete(self, connection: sqlite3.Connection, key: str) -> None:
+        """Delete the ticket from the file, as part of a write; then call `forget`."""
+        _execute(connection, _DEQUEUE, (key, self._me))
 
     def forget(self, key: str) -> None:
-        """Note that the wait is over."""
-        self._places.pop(key, None)
+        """Drop the ticket in memory: the wait is over."""
+        self._tickets.pop(key, None)
 
-    def first_of(self, key: str) -> tuple[str, str, int]:
-        """The parameters of `FIRST`."""
+    def head_params(self, key: str) -> tuple[str, str, int]:
+        """The parameters of `QUEUE_HEAD`."""
         clock = self._context.clock
-        return key, clock.boot_id, clock.steady_ms() - STALE_MS
+        return key, clock.boot_id, clock.steady_ms() - HEARTBEAT_TIMEOUT_MS
 
 
 async def stale_keys(database: Database, clock: Clock, limit: int) -> list[str]:
-    """The locks in whose lines there are places of processes that have not come back for long."""
-    rows = await database.read_all(_STALE_KEYS, (*_long_ago(clock), limit))
+    """The locks whose queues hold tickets without a heartbeat for a minute."""
+    rows = await database.read_all(_STALE_KEYS, (*_stale_params(clock), limit))
     return [row[0] for row in rows]
 
 
 def remove_stale(connection: sqlite3.Connection, keys: Iterable[str], clock: Clock) -> int:
-    """Remove those places, as part of a write; how many."""
-    parameters = _long_ago(clock)
+    """Delete those tickets, as part of a write. Return how many."""
+    parameters = _stale_params(clock)
     return sum(connection.execute(_REMOVE_STALE, (key, *parameters)).rowcount for key in keys)
 
 
-def _long_ago(clock: Clock) -> tuple[str, int]:
-    return clock.boot_id, clock.steady_ms() - 60 * STALE_MS
+def _stale_params(clock: Clock) -> tuple[str, int]:
+    return clock.boot_id, clock.steady_ms() - STALE_AFTER_MS
 
 
-def _change(connection: sqlite3.Connection, sql: str, parameters: tuple[object, ...]) -> None:
+def _execute(connection: sqlite3.Connection, sql: str, parameters: tuple[object, ...]) -> None:
     connection.execute(sql, parameters)
-
-
-def _see_exception(future: asyncio.Future[None]) -> None:
-    if not future.cancelled():
-        future.exception()

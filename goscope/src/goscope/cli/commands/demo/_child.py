@@ -1,4 +1,7 @@
-"""The child's side of its life: it gets a job on its standard input, and ends with that."""
+"""The main function of every child process.
+
+A child reads its job from standard input, and stops when standard input is closed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from ._store import Store
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What a child works at. ``service`` is the URL of the service, "" for the service itself."""
+    """The parameters of a child. ``service`` is the URL of the service, "" in the service."""
 
     name: str
     plan: Plan
@@ -28,32 +31,32 @@ class Job(msgspec.Struct, frozen=True):
 def run_child(
     work: Callable[[Job], Awaitable[None]],
     *,
-    leave_on: Iterable[signal.Signals],
+    stop_on: Iterable[signal.Signals],
     ignore: Iterable[signal.Signals] = (),
 ) -> None:
-    """Do the job that the first line of the standard input describes.
+    """Run ``work`` with the job in the first line of standard input.
 
-    The work is cancelled by a signal of ``leave_on``, and when the input ends: that is how the
-    parent tells its child to leave, also by dying itself.
+    The work is cancelled by a signal in ``stop_on`` and by the end of standard input. The parent
+    closes that pipe to stop its child; the kernel does it if the parent is killed.
     """
     for number in ignore:
         signal.signal(number, signal.SIG_IGN)
     line = sys.stdin.buffer.readline()
     if line:
-        asyncio.run(_work_until_told(work(msgspec.json.decode(line, type=Job)), leave_on))
+        asyncio.run(_run_until_stopped(work(msgspec.json.decode(line, type=Job)), stop_on))
 
 
-async def _work_until_told(work: Awaitable[None], leave_on: Iterable[signal.Signals]) -> None:
+async def _run_until_stopped(work: Awaitable[None], stop_on: Iterable[signal.Signals]) -> None:
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
-    for number in leave_on:
+    for number in stop_on:
         loop.add_signal_handler(number, task.cancel)
-    loop.add_reader(sys.stdin, _leave_at_end_of_input, loop, task)
+    loop.add_reader(sys.stdin, _cancel_at_end_of_input, loop, task)
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
 
-def _leave_at_end_of_input(loop: asyncio.AbstractEventLoop, task: asyncio.Future[None]) -> None:
+def _cancel_at_end_of_input(loop: asyncio.AbstractEventLoop, task: asyncio.Future[None]) -> None:
     if not os.read(sys.stdin.fileno(), 1):
         loop.remove_reader(sys.stdin)
         task.cancel()

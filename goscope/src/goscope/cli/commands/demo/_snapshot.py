@@ -1,4 +1,4 @@
-"""How far the import has come, as the store tells it."""
+"""The progress of the import, read from the store."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 import msgspec
 
-from ... import Scope
+from .... import Scope
 from ._records import Shard
 from ._store import Position, checkpoints, circuit, shard_key, task_id
 
 
 class ShardState(NamedTuple):
-    """A shard: ``position`` is its last checkpoint, None before the first and when it is done."""
+    """The progress of one shard.
+
+    ``position`` is its latest checkpoint, None before the first one and after the shard is done.
+    """
 
     shard: Shard
     is_done: bool
@@ -21,25 +24,25 @@ class ShardState(NamedTuple):
 
     @property
     def done(self) -> int:
-        """How many of its records are done, by its checkpoints."""
+        """The number of imported records, according to the checkpoints."""
         if self.is_done:
             return self.shard.size
         return 0 if self.position is None else self.position.done
 
 
 class Snapshot(NamedTuple):
-    """All shards, and whether the service is being spared."""
+    """The progress of all shards, and the state of the circuit."""
 
     shards: Sequence[ShardState]
     circuit: str
 
     @property
     def done(self) -> int:
-        """How many records are done, by the checkpoints of their shards."""
+        """The number of imported records, according to the checkpoints."""
         return sum(state.done for state in self.shards)
 
-    def of(self, worker: str) -> ShardState | None:
-        """The shard a worker is in the middle of, None while it is between two."""
+    def shard_of(self, worker: str) -> ShardState | None:
+        """The shard that a worker is importing, None between two shards."""
         for state in self.shards:
             position = state.position
             if position is not None and position.worker == worker and state.done < state.shard.size:
@@ -48,7 +51,7 @@ class Snapshot(NamedTuple):
 
 
 async def take(gs: Scope, shards: Sequence[Shard]) -> Snapshot:
-    """Read how far all shards are."""
+    """Read the progress of all shards."""
     states = [await _shard_state(gs, shard) for shard in shards]
     return Snapshot(states, (await circuit(gs).state()).state)
 

@@ -1,4 +1,4 @@
-"""What a process does, written down so that it survives the process."""
+"""The event log of a process. It survives the process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-Phase = Literal["begin", "step", "end", "error", "at"]
+Phase = Literal["begin", "step", "end", "error", "mark"]
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
@@ -19,14 +19,14 @@ NS_PER_S: Final = 1_000_000_000
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of a log.
 
-    ``t`` is CLOCK_BOOTTIME in nanoseconds, one clock for all processes: read before what begins
-    and after what ended. ``who`` is a process, "3.2" the second one in slot 3. ``fence`` is the
-    lease that guards a write, ``token`` its fencing token.
+    ``t`` is CLOCK_BOOTTIME in nanoseconds, the same clock in all processes. It is read before an
+    action begins and after it ends. ``process`` is ``SLOT.NUMBER``: "3.2" is the second process in
+    slot 3. ``fence`` is the lease that guards a write, ``token`` its fencing token.
     """
 
     t: int
-    who: str
-    what: str
+    process: str
+    kind: str
     phase: Phase
     id: int = 0
     key: str = ""
@@ -36,31 +36,32 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Log:
-    """The log of one process: each line is written by one call, before `begin` returns."""
+    """The log of one process. Each line is one ``write`` call, so a kill loses at most one line."""
 
-    def __init__(self, folder: Path, who: str) -> None:
-        self.who: Final = who
+    def __init__(self, folder: Path, process: str) -> None:
+        self.process: Final = process
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        self._file = os.open(folder / f"{who}.log", flags, 0o644)
+        self._file = os.open(folder / f"{process}.log", flags, 0o644)
         self._ids = itertools.count(1)
 
     def begin(
         self,
-        what: str,
+        kind: str,
         key: str = "",
         *,
         token: int | None = None,
         fence: str = "",
         value: Any = None,
     ) -> Entry:
-        """Write that something is about to happen."""
-        record = Record(now(), self.who, what, "begin", next(self._ids), key, token, fence, value)
+        """Record the begin of an action."""
+        id_ = next(self._ids)
+        record = Record(now(), self.process, kind, "begin", id_, key, token, fence, value)
         self.write(record)
         return Entry(self, record)
 
-    def at(self, what: str, key: str = "", value: Any = None) -> None:
-        """Write that something happened."""
-        self.write(Record(now(), self.who, what, "at", key=key, value=value))
+    def mark(self, kind: str, key: str = "", value: Any = None) -> None:
+        """Record an event without a duration."""
+        self.write(Record(now(), self.process, kind, "mark", key=key, value=value))
 
     def write(self, record: Record) -> None:
         os.write(self._file, msgspec.json.encode(record) + b"\n")
@@ -70,23 +71,23 @@ class Log:
 
 
 class Entry:
-    """Something that began."""
+    """An action that has begun."""
 
     def __init__(self, log: Log, begin: Record) -> None:
-        self.name: Final = f"{begin.who}:{begin.id}"
+        self.name: Final = f"{begin.process}:{begin.id}"
         self._log = log
         self._begin = begin
 
     def step(self) -> None:
-        """Write that it goes on."""
+        """Record a step of the action."""
         self._write("step", None)
 
     def end(self, value: Any = None) -> None:
-        """Write that it is done, and what came of it."""
+        """Record the end of the action and its result."""
         self._write("end", value)
 
     def error(self, error: BaseException) -> None:
-        """Write that it failed, and so did not happen."""
+        """Record that the action failed and had no effect."""
         self._write("error", type(error).__name__)
 
     def _write(self, phase: Phase, value: Any) -> None:
@@ -98,9 +99,9 @@ def now() -> int:
 
 
 def read_logs(folder: Path) -> list[Record]:
-    """All records of all logs in the order of their times.
+    """The records of all logs, sorted by time.
 
-    A line that a kill cut short is left out: what it would have announced did not happen.
+    A line truncated by a kill is dropped: its action did not begin, or its end was not observed.
     """
     decoder = msgspec.json.Decoder(Record)
     records: list[Record] = []

@@ -1,4 +1,4 @@
-"""A worker's connection to the service."""
+"""The HTTP client with which a worker calls the service."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY_HEADER: Final = "Idempotency-Key"
 
 
 class Place(msgspec.Struct, frozen=True):
-    """What the service knows of a place."""
+    """The answer of the service about a place."""
 
     country: str
     subdivision: str
@@ -24,17 +24,17 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What the service gives for a charge."""
+    """The answer of the service to a charge."""
 
     receipt: int
 
 
 class ServiceFailed(Exception):
-    """The service could not answer; asking again later may help."""
+    """The service is unavailable; a later call may succeed."""
 
 
 class ServiceClient:
-    """Asks the service, in the name of one worker."""
+    """Calls the service on behalf of one worker."""
 
     def __init__(self, url: str, worker: str) -> None:
         self._session = aiohttp.ClientSession(url, headers={WORKER_HEADER: worker})
@@ -51,16 +51,16 @@ class ServiceClient:
         await self._session.close()
 
     async def place(self, record: Record) -> Place:
-        """Ask about the surroundings of a record. Raises `ServiceFailed`."""
+        """Look up the place of a record. Raises `ServiceFailed`."""
         parameters = {"subdivision": record.subdivision}
         async with self._session.get(f"/country/{record.country}", params=parameters) as response:
             if response.status == 503:
-                raise ServiceFailed(f"the service could not tell about {record.place}")
+                raise ServiceFailed(f"the service is unavailable for {record.place}")
             response.raise_for_status()
             return msgspec.json.decode(await response.read(), type=Place)
 
     async def charge(self, record: Record) -> Receipt:
-        """Charge for a record. Repeating it is safe: the service knows the key again."""
+        """Charge for a record. A repeated call is safe: the service recognizes the key."""
         headers = {KEY_HEADER: charge_key(record.icao)}
         async with self._session.post(f"/charge/{record.icao}", headers=headers) as response:
             response.raise_for_status()

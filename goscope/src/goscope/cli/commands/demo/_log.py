@@ -1,4 +1,4 @@
-"""The service's own log: what it was asked and what it answered, one JSON line a call."""
+"""The log of the service: one JSON line per call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 
 class Enrichment(msgspec.Struct, frozen=True, tag="country"):
-    """A question about a place, and whether it was answered or failed. ``by`` names the worker."""
+    """A lookup of a place by the worker ``by``."""
 
     place: str
     by: str
@@ -19,7 +19,7 @@ class Enrichment(msgspec.Struct, frozen=True, tag="country"):
 
 
 class Charge(msgspec.Struct, frozen=True, tag="charge"):
-    """A charge for a record, or the repetition of one that was answered without charging again."""
+    """A charge for a record. A ``repeated`` one returned the first receipt and charged nothing."""
 
     icao: str
     by: str
@@ -32,7 +32,7 @@ _LINE: Final = msgspec.json.Decoder(Enrichment | Charge)
 
 
 def read(path: Path) -> list[Call]:
-    """All calls so far, oldest first; none if there is no log yet."""
+    """All calls, oldest first; none if the log does not exist yet."""
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
@@ -41,7 +41,7 @@ def read(path: Path) -> list[Call]:
 
 
 class Writer:
-    """Appends calls; one is in the file when `write` returns, whatever becomes of the process."""
+    """Appends calls. A call is in the file when `write` returns, even if the process is killed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,4 +1,4 @@
-"""The processes of one run: the service and the workers. None of them outlives it."""
+"""The child processes of one run: the service and the workers. None of them outlives the run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import msgspec
 
 from ._child import Job
 
-LEAVE_SECONDS: Final = 10
+STOP_TIMEOUT_S: Final = 10
+LAST_ERROR_LINES: Final = 12
 
 
 class ChildFailed(Exception):
-    """A child ended with an error; the text says which, and what it printed."""
+    """A child exited with an error. The message has its exit code and its last output."""
 
 
-class Crew:
-    """Starts children and, at the end of the block, has them all leave: the service last."""
+class Children:
+    """Starts child processes, and stops them at the end of the block: the service last."""
 
     def __init__(self, errors: Path) -> None:
         self._errors = errors
-        self._errors.write_bytes(b"")  # what an earlier run left was told, or of no interest
+        self._errors.write_bytes(b"")  # errors of an earlier run
         self._service: Process | None = None
         self.workers: Final[dict[str, Process]] = {}
 
@@ -38,12 +39,12 @@ class Crew:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await asyncio.gather(*map(_end, self.workers.values()))
+        await asyncio.gather(*map(_stop, self.workers.values()))
         if self._service is not None:
-            await _end(self._service)
+            await _stop(self._service)
 
     async def start_service(self, job: Job) -> str:
-        """Start the service; its URL."""
+        """Start the service and return its URL."""
         self._service = await self._start("_service", job, stdout=PIPE)
         assert self._service.stdout is not None  # it is a pipe
         port = (await self._service.stdout.readline()).decode().strip()
@@ -53,11 +54,11 @@ class Crew:
         return f"http://127.0.0.1:{port}"
 
     async def start_worker(self, job: Job) -> None:
-        """Start a worker under the name in its job."""
+        """Start a worker with the name in its job."""
         self.workers[job.name] = await self._start("_worker", job, stdout=DEVNULL)
 
     def check(self, killed: str | None) -> bool:
-        """Whether a worker is still at work. Raises `ChildFailed` when one ended by an error."""
+        """Whether a worker is running. Raises `ChildFailed` if a child exited with an error."""
         for name, process in self.workers.items():
             if name != killed and process.returncode:
                 raise self._failure(f"worker {name}", process)
@@ -78,19 +79,20 @@ class Crew:
         process.stdin.write(msgspec.json.encode(job) + b"\n")
         return process
 
-    def _failure(self, who: str, process: Process) -> ChildFailed:
-        printed = self._errors.read_text(errors="replace").strip().splitlines()[-12:]
-        return ChildFailed("\n".join([f"{who} ended with {process.returncode}:", *printed]))
+    def _failure(self, name: str, process: Process) -> ChildFailed:
+        printed = self._errors.read_text(errors="replace").strip().splitlines()
+        header = f"{name} exited with code {process.returncode}:"
+        return ChildFailed("\n".join([header, *printed[-LAST_ERROR_LINES:]]))
 
 
-async def _end(process: Process) -> None:
-    """Have a child leave, or kill it if it does not."""
+async def _stop(process: Process) -> None:
+    """Stop a child; kill it if it does not stop in time."""
     if process.returncode is not None:
         return
     assert process.stdin is not None  # it is a pipe
     process.stdin.close()
     try:
-        async with asyncio.timeout(LEAVE_SECONDS):
+        async with asyncio.timeout(STOP_TIMEOUT_S):
             await process.wait()
     except TimeoutError:
         process.kill()

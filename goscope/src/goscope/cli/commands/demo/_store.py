@@ -1,4 +1,4 @@
-"""The store all processes share, and the names under which things are in it."""
+"""The store that all processes share, and its keys."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any, Final
 
 import msgspec
 
-from ... import Capability, CheckpointProvider, CircuitBreaker, Scope
-from ...events import Observer
+from .... import Capability, CheckpointProvider, CircuitBreaker, Scope
+from ....events import Observer
 
-CONDUCTOR: Final = "demo"
+SUPERVISOR_TASK: Final = "demo"
 RUNS: Final = "runs"
-SPARED: Final = "spared"
+REJECTED: Final = "rejected"
 KILLED: Final = "killed"
 TTL: Final = "24h"
-"""Longer than an import takes with all its interruptions; a store of others is clean after it."""
+"""Longer than an import with its interruptions takes. A shared store is clean again after it."""
 
 
 class Store(msgspec.Struct, frozen=True):
-    """How to open it: a URL, or a backend with the path of a file."""
+    """How to open the store: by a URL, or by a backend and the path of a file."""
 
     prefix: str
     url: str | None = None
@@ -27,7 +27,7 @@ class Store(msgspec.Struct, frozen=True):
     path: str | None = None
 
     def scope(self, observers: Sequence[Observer] = ()) -> Scope:
-        """Return the scope on it, not opened yet; refused at open unless it outlives a process."""
+        """Return an unopened scope. Opening it fails if the store does not outlive its process."""
         options: dict[str, Any] = {} if self.path is None else {"path": self.path}
         return Scope(
             self.url,
@@ -40,14 +40,14 @@ class Store(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """The checkpoint of a shard: how many of its records are done, and who did the last ones."""
+    """The checkpoint of a shard: the number of imported records, and the worker that saved it."""
 
     done: int
     worker: str
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """The worker that was killed, and the shard it was at."""
+    """The killed worker, its shard, and the number of imported records of that shard."""
 
     worker: str
     shard: int
@@ -55,7 +55,7 @@ class Kill(msgspec.Struct, frozen=True):
 
 
 class Resumption(msgspec.Struct, frozen=True):
-    """A shard that a worker took over, at the checkpoint with this number."""
+    """A worker resumed a shard at the checkpoint with this number."""
 
     shard: int
     worker: str
@@ -63,22 +63,22 @@ class Resumption(msgspec.Struct, frozen=True):
 
 
 def task_id(shard: int) -> str:
-    """The task that imports a shard."""
+    """The id of the task that imports a shard."""
     return f"import:{shard}"
 
 
 def shard_key(shard: int) -> str:
-    """The idempotency key of a shard: its result is how many records it has."""
+    """The idempotency key of a shard. Its result is the number of records."""
     return f"shard:{shard}"
 
 
 def charge_key(icao: str) -> str:
-    """The idempotency key of a record's charge, in the store and at the service."""
+    """The idempotency key of a charge, both in the store and for the service."""
     return f"charge:{icao}"
 
 
 def country_key(place: str) -> str:
-    """The cache key of what the service knows of a place."""
+    """The cache key of the answer about a place."""
     return f"country:{place}"
 
 
@@ -88,12 +88,12 @@ def resumption_key(shard: int, worker: str) -> str:
 
 
 def circuit(gs: Scope) -> CircuitBreaker:
-    """The circuit before the service's answers about places."""
+    """The circuit breaker of the place lookups."""
     return gs.circuit_breaker("enrichment", reset_timeout="300ms")
 
 
 def checkpoints(gs: Scope) -> CheckpointProvider:
     """The checkpoints of an open scope."""
     provider = gs.persistence.checkpoint
-    assert provider is not None  # the conductor is a task and would have been refused
+    assert provider is not None  # the supervisor runs as a task, which needs this provider
     return provider

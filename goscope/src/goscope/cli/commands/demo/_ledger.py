@@ -1,4 +1,4 @@
-"""The ledger: what the store and the service's own log say of an import, line by line."""
+"""The ledger: checks of an import against the store and the log of the service."""
 
 from __future__ import annotations
 
@@ -6,33 +6,39 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from ... import Scope
+from .... import Scope
 from ._log import Call, Charge, Enrichment
 from ._records import Record, Shard
-from ._store import KILLED, RUNS, SPARED, Kill, Resumption, charge_key
+from ._store import KILLED, REJECTED, RUNS, Kill, Resumption, charge_key
 
-EMPTY_BYTES: Final = 300_000
-BYTES_PER_RECORD: Final = 500
-"""More than tables without rows, and a record, take: a larger file keeps what it should not."""
+SCHEMA_BYTES: Final = 300_000
+RECORD_BYTES: Final = 500
+"""Upper bounds for the empty tables and for one record. A larger file keeps stale rows."""
+
+MAX_NAMES: Final = 5
 
 
-class Line(NamedTuple):
-    """One fact; ``wrong`` is what was expected instead, "" when all is as it must be."""
+class Check(NamedTuple):
+    """One line of the ledger. ``expected`` says why the check failed, "" if it passed."""
 
     name: str
     value: str
-    wrong: str = ""
+    expected: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.expected
 
 
 class Facts(NamedTuple):
-    """What the ledger is computed from: nothing that a worker remembers."""
+    """The data that the checks read. None of it comes from the memory of a worker."""
 
     shards: Sequence[Shard]
     batch: int
     imported: frozenset[str]
     calls: Sequence[Call]
     runs: int
-    spared: int
+    rejected: int
     kill: Kill | None
     resumptions: Sequence[Resumption]
     kill_expected: bool
@@ -51,7 +57,7 @@ class Facts(NamedTuple):
         return [call for call in self.calls if isinstance(call, Enrichment)]
 
     def ended_early(self, worker: str) -> bool:
-        """Whether a worker was killed, or belonged to a run that was interrupted."""
+        """Whether a worker was killed or belonged to an interrupted run."""
         killed = self.kill is not None and self.kill.worker == worker
         return killed or _run_of(worker) < self.runs
 
@@ -64,7 +70,7 @@ async def gather(
     *,
     kill_expected: bool,
 ) -> Facts:
-    """Read the facts from the store. The size of its file is known after it was closed."""
+    """Read the facts from the store. Add the file size after the store is closed."""
     imported = [
         record.icao
         for shard in shards
@@ -78,137 +84,140 @@ async def gather(
         frozenset(imported),
         calls,
         runs=await gs.cache.get(RUNS, 0, type=int),
-        spared=await gs.cache.get(SPARED, 0, type=int),
+        rejected=await gs.cache.get(REJECTED, 0, type=int),
         kill=await gs.cache.get(KILLED, type=Kill),
         resumptions=list(resumptions.values()),
         kill_expected=kill_expected,
     )
 
 
-def lines(facts: Facts) -> list[Line]:
-    """The ledger of an import that is over."""
-    entries: list[Callable[[Facts], Line | None]] = [
+def check(facts: Facts) -> list[Check]:
+    """Check a completed import."""
+    checks: list[Callable[[Facts], Check | None]] = [
         _imported,
         _charged,
         _duplicates,
         _repeated,
-        _spared,
+        _outage,
         _hit_rate,
         _resumed,
         _size,
     ]
-    return [line for entry in entries if (line := entry(facts)) is not None]
+    return [result for each in checks if (result := each(facts)) is not None]
 
 
-def _imported(facts: Facts) -> Line:
+def _imported(facts: Facts) -> Check:
     wanted = {record.icao for record in facts.records}
     missing = wanted - facts.imported
-    return Line(
+    return Check(
         "records imported",
         f"{len(facts.imported):,} of {len(wanted):,}",
-        f"expected all; not in the store: {_some(missing)}" if missing else "",
+        f"expected all; missing in the store: {_some(missing)}" if missing else "",
     )
 
 
-def _charged(facts: Facts) -> Line:
+def _charged(facts: Facts) -> Check:
     charged = {charge.icao for charge in facts.charges}
     odd = charged ^ facts.imported
-    return Line(
+    return Check(
         "records charged",
-        f"{len(charged):,}, by the service's log",
-        f"expected the imported ones; in one of the two only: {_some(odd)}" if odd else "",
+        f"{len(charged):,} in the log of the service",
+        f"expected the imported records; only imported or only charged: {_some(odd)}"
+        if odd
+        else "",
     )
 
 
-def _duplicates(facts: Facts) -> Line:
+def _duplicates(facts: Facts) -> Check:
     times = Counter(charge.icao for charge in facts.charges if not charge.repeated)
     twice = [icao for icao, count in times.items() if count > 1]
     surplus = times.total() - len(times)
-    return Line(
+    return Check(
         "duplicate charges",
         f"{surplus:,}",
         f"expected 0; charged more than once: {_some(twice)}" if twice else "",
     )
 
 
-def _repeated(facts: Facts) -> Line:
-    """Nobody can know how far the call of a dead process came, so it is made once more."""
+def _repeated(facts: Facts) -> Check:
+    """A caller that dies leaves the outcome of its call unknown, so the call is repeated."""
     callers: defaultdict[str, list[str]] = defaultdict(list)
     for charge in facts.charges:
         callers[charge.icao].append(charge.by)
-    without_reason = _repeated_by_the_living(facts, callers)
-    return Line(
-        "charge calls repeated",
-        f"{len(facts.charges) - len(callers):,}, recognized by their key and not charged again",
-        f"expected only those whose caller died; repeated beyond that: {_some(without_reason)}"
-        if without_reason
+    repeated = len(facts.charges) - len(callers)
+    needless = _repeated_needlessly(facts, callers)
+    return Check(
+        "charge requests repeated",
+        f"{repeated:,}, recognized by key and not charged again" if repeated else "0",
+        f"expected only requests of workers that ended early; also repeated: {_some(needless)}"
+        if needless
         else "",
     )
 
 
-def _spared(facts: Facts) -> Line:
+def _outage(facts: Facts) -> Check:
     failed = sum(call.failed for call in facts.enrichments)
-    return Line(
-        "calls the circuit spared",
-        f"{facts.spared:,}, while the service failed {failed:,} times",
-        "" if facts.spared and failed else "expected an outage and an open circuit",
+    return Check(
+        "calls during the outage",
+        f"{facts.rejected:,} rejected by the open circuit, {failed:,} failed by the service",
+        "" if facts.rejected and failed else "expected an outage and an open circuit",
     )
 
 
-def _hit_rate(facts: Facts) -> Line:
-    """Each imported record needed its place once: what the service did not tell, the cache did."""
+def _hit_rate(facts: Facts) -> Check:
+    """Each imported record reads its place once: from the service or else from the cache."""
     callers: defaultdict[str, list[str]] = defaultdict(list)
     for call in facts.enrichments:
         if not call.failed:
             callers[call.place].append(call.by)
     answers = sum(map(len, callers.values()))
-    twice = _repeated_by_the_living(facts, callers)
+    needless = _repeated_needlessly(facts, callers)
     rate = 1 - answers / max(len(facts.imported), 1)
-    return Line(
+    return Check(
         "cache hit rate",
-        f"{rate:.1%}: {answers:,} answers of the service did for {len(facts.imported):,} records",
-        f"expected one answer a place; asked again without need: {_some(twice)}" if twice else "",
+        f"{rate:.1%}: the service answered {answers:,} lookups for {len(facts.imported):,} records",
+        f"expected one answer per place; answered again: {_some(needless)}" if needless else "",
     )
 
 
-def _resumed(facts: Facts) -> Line | None:
+def _resumed(facts: Facts) -> Check | None:
     kill = facts.kill
     if kill is None:
-        wrong = "expected a worker killed in the middle of a shard" if facts.kill_expected else ""
-        return Line("worker killed", "none", wrong) if wrong else None
-    name, shard = "killed worker's shard", facts.shards[kill.shard]
+        expected = "expected a worker killed in the middle of a shard"
+        return Check("worker killed", "none", expected) if facts.kill_expected else None
+    name, shard = "shard of the killed worker", facts.shards[kill.shard]
     resumption = _first_resumption(facts, kill)
     if resumption is None:
-        return Line(name, f"{kill.shard}, not resumed", "expected another worker to resume it")
+        return Check(name, f"{kill.shard}, not resumed", "expected another worker to resume it")
     begin = resumption.checkpoint * facts.batch
     before = {record.icao for record in shard.records[:begin]}
     again = {call.icao for call in facts.charges if call.by == resumption.worker} & before
-    wrong = ""
+    expected = ""
     if begin < kill.done:
-        wrong = f"expected its checkpoint at record {kill.done:,} or a later one"
+        expected = f"expected record {kill.done:,}, its checkpoint, or a later one"
     elif again:
-        wrong = f"expected nothing before that to be called again: {_some(again)}"
-    return Line(
+        expected = f"expected no request for an earlier record; requested again: {_some(again)}"
+    return Check(
         name,
-        f"{kill.shard}, resumed at record {begin:,} of {shard.size:,} by worker "
-        f"{resumption.worker}, after worker {kill.worker} was killed",
-        wrong,
+        f"{kill.shard}, resumed by worker {resumption.worker} "
+        f"at record {begin:,} of {shard.size:,}",
+        expected,
     )
 
 
-def _size(facts: Facts) -> Line | None:
+def _size(facts: Facts) -> Check | None:
     if not facts.file_size:
-        return None  # the store keeps its data elsewhere
-    most = EMPTY_BYTES + BYTES_PER_RECORD * len(facts.records)
-    return Line(
+        return None  # the store has no file in the folder
+    limit = SCHEMA_BYTES + RECORD_BYTES * len(facts.records)
+    return Check(
         "file size",
         f"{facts.file_size / 1_000_000:.1f} MB",
-        f"expected at most {most / 1_000_000:.1f} MB" if facts.file_size > most else "",
+        f"expected at most {limit / 1_000_000:.1f} MB" if facts.file_size > limit else "",
     )
 
 
-def _repeated_by_the_living(facts: Facts, callers: dict[str, list[str]]) -> list[str]:
-    """What was called again although the earlier caller lived on and got its answer."""
+def _repeated_needlessly(facts: Facts, callers: dict[str, list[str]]) -> list[str]:
+    """The subjects called again although every earlier caller could have got its answer."""
     return [
         subject
         for subject, workers in callers.items()
@@ -217,9 +226,9 @@ def _repeated_by_the_living(facts: Facts, callers: dict[str, list[str]]) -> list
 
 
 def _first_resumption(facts: Facts, kill: Kill) -> Resumption | None:
-    """Whoever took the shard over from the killed worker; later ones resume further on.
+    """The resumption right after the kill. Later ones start at later checkpoints.
 
-    Runs before that of the kill may have been interrupted, and the shard been resumed then too.
+    Interrupted runs before the kill may have left resumptions of the same shard.
     """
     found = [
         resumption
@@ -232,10 +241,11 @@ def _first_resumption(facts: Facts, kill: Kill) -> Resumption | None:
 
 
 def _run_of(worker: str) -> int:
-    """The run a worker belongs to: the first half of its name."""
+    """The run of a worker: its name is ``RUN.NUMBER``."""
     return int(worker.partition(".")[0])
 
 
 def _some(names: Iterable[str]) -> str:
     names = sorted(names)
-    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,4 +1,4 @@
-"""The local HTTP service: knows places, charges for records, and fails for a while."""
+"""The service process: an HTTP server for places and charges, with one outage."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ._log import Call, Charge, Enrichment, Writer, read
 from ._plan import Folder
 
 OUTAGE_FAILURES: Final = 8
-OUTAGE_SECONDS: Final = 1.5
+OUTAGE_S: Final = 1.5
 
 
 class Outage:
-    """A time in which every enrichment fails.
+    """A period in which every lookup of a place fails.
 
-    It begins after a number of answers, and ends when both enough calls have failed and enough
-    time has passed. A service that is started again goes on where its log ends.
+    It begins after ``after`` answers, and ends after both `OUTAGE_FAILURES` failures and
+    `OUTAGE_S` seconds. A restarted service restores the count from ``calls``.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Outage:
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._answers_before = after
+        self._answers_left = after
         self._now = now
         self._failures = 0
         self._began: float | None = None
@@ -45,34 +45,34 @@ class Outage:
                 self._count(call)
 
     def fails(self) -> bool:
-        """Whether the next enrichment is to fail; counts it."""
+        """Count a lookup; True if it must fail."""
         failed = self._is_down()
         if failed:
             self._failures += 1
         else:
-            self._answers_before -= 1
+            self._answers_left -= 1
         return failed
 
     def _count(self, call: Enrichment) -> None:
-        """Count a call of an earlier run: an answer after a failure ended the outage."""
+        """Count a lookup of an earlier run. An answer after a failure means the outage is over."""
         if call.failed:
             self._failures += 1
         else:
-            self._answers_before -= 1
+            self._answers_left -= 1
             self._over = self._over or self._failures > 0
 
     def _is_down(self) -> bool:
-        if self._over or self._answers_before > 0:
+        if self._over or self._answers_left > 0:
             return False
         now = self._now()
         if self._began is None:
             self._began = now
-        self._over = self._failures >= OUTAGE_FAILURES and now - self._began >= OUTAGE_SECONDS
+        self._over = self._failures >= OUTAGE_FAILURES and now - self._began >= OUTAGE_S
         return not self._over
 
 
 class Service:
-    """Answers the workers, and writes down each call before it answers."""
+    """The request handlers. They log each call before they answer it."""
 
     def __init__(self, log: Writer, calls: Sequence[Call], outage: Outage) -> None:
         self._log = log
@@ -81,7 +81,7 @@ class Service:
         self._receipts = {icao: number for number, icao in enumerate(charges, 1)}
 
     def application(self) -> web.Application:
-        """The routes."""
+        """The routes of the service."""
         application = web.Application()
         application.router.add_get("/country/{country}", self._country)
         application.router.add_post("/charge/{icao}", self._charge)
@@ -98,7 +98,7 @@ class Service:
         return web.json_response({"country": country, "subdivision": subdivision, "fee": 5})
 
     async def _charge(self, request: web.Request) -> web.Response:
-        """Charge once per idempotency key, as payment services do; repeating gives the receipt."""
+        """Charge once per idempotency key; a repeated request returns the same receipt."""
         icao = request.match_info["icao"]
         repeated = icao in self._receipts
         if request.headers[KEY_HEADER] != f"charge:{icao}":
@@ -109,11 +109,11 @@ class Service:
 
 
 async def serve(job: Job) -> None:
-    """Serve on a free port, which is told on the standard output, until told to leave."""
+    """Serve until cancelled, on a free port that is printed to standard output."""
     path = Folder(job.folder).service_log
     calls = read(path)
     places = {record.place for record in _records.load(job.plan.records)}
-    after = round(len(places) * job.plan.chance("outage").uniform(0.3, 0.5))
+    after = round(len(places) * job.plan.rng("outage").uniform(0.3, 0.5))
     with Writer(path) as log:
         service = Service(log, calls, Outage(after, calls))
         runner = web.AppRunner(service.application(), access_log=None)
@@ -128,5 +128,5 @@ async def serve(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C goes to every process of the terminal; the service is needed until the workers left.
-    run_child(serve, leave_on=[signal.SIGTERM], ignore=[signal.SIGINT])
+    # Ctrl-C reaches every process of the terminal, but the workers need the service until they end.
+    run_child(serve, stop_on=[signal.SIGTERM], ignore=[signal.SIGINT])

@@ -1,4 +1,4 @@
-"""One worker process: takes shards nobody is at, and imports their records."""
+"""A worker process: imports the shards that no other worker is importing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from ... import CircuitOpen, OperationInProgress, Scope, TaskAlreadyRunning, TaskContext
+from .... import CircuitOpen, OperationInProgress, Scope, TaskAlreadyRunning, TaskContext
 from . import _records
 from ._child import Job, run_child
 from ._client import Place, ServiceClient, ServiceFailed
@@ -16,14 +16,14 @@ from ._recorder import Recorder
 from ._records import Record, Shard
 from ._store import TTL, Position, charge_key, circuit, country_key, shard_key, task_id
 
-LOOK_AGAIN_SECONDS: Final = 0.1
-SHORTEST_PAUSE_SECONDS: Final = 0.01
-LONGEST_PAUSE_SECONDS: Final = 0.25
-"""Beside a probe the circuit can only promise to be free when the probe's lease has run out."""
+SHARD_RETRY_INTERVAL_S: Final = 0.1
+MIN_CIRCUIT_PAUSE_S: Final = 0.01
+MAX_CIRCUIT_PAUSE_S: Final = 0.25
+"""While a probe runs, ``retry_after`` is the rest of its lease; the circuit may close sooner."""
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """The result of a record: what it was enriched with, and the receipt of its only charge."""
+    """The result of importing a record: its place, and the receipt of its charge."""
 
     name: str
     place: Place
@@ -31,7 +31,7 @@ class Imported(msgspec.Struct, frozen=True):
 
 
 class Importer:
-    """Imports shards until all are done, by whomever."""
+    """Imports shards until no worker has any left."""
 
     def __init__(self, gs: Scope, service: ServiceClient, job: Job) -> None:
         self._gs = gs
@@ -39,41 +39,40 @@ class Importer:
         self._worker = job.name
         self._batch = job.plan.batch
         self._shards = _records.split(_records.load(job.plan.records))
-        job.plan.chance("order").shuffle(self._shards)
+        job.plan.rng("order").shuffle(self._shards)
         self._circuit = circuit(gs)
 
     async def import_all(self) -> None:
-        """Import one shard after the other; what others are at is looked at again later."""
+        """Import one shard after another; retry later the shards of other workers."""
         pending = list(self._shards)
         while pending:
             for shard in pending:
                 if await self._import_shard(shard):
                     pending.remove(shard)
-                    break  # from the start again: the shard of a worker that died comes first
+                    break  # start over, so that the shard of a dead worker comes first
             else:
-                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                await asyncio.sleep(SHARD_RETRY_INTERVAL_S)
 
     async def _import_shard(self, shard: Shard) -> bool:
-        """Import a shard unless it is imported; False while somebody else is at it."""
+        """Import a shard unless it is done; False while another worker is importing it."""
 
-        async def import_once() -> int:
-            task = task_id(shard.number)
+        async def run_task() -> int:
             return await self._gs.tasks.run(
-                task,
-                lambda task: self._import(shard, task),
+                task_id(shard.number),
+                lambda task: self._import_batches(shard, task),
                 type=Position,
                 max_checkpoints=2,
                 wait=0,
             )
 
         try:
-            await self._gs.idempotency.run(shard_key(shard.number), import_once, ttl=TTL, wait=0)
+            await self._gs.idempotency.run(shard_key(shard.number), run_task, ttl=TTL, wait=0)
         except (OperationInProgress, TaskAlreadyRunning):
             return False
         return True
 
-    async def _import(self, shard: Shard, task: TaskContext[Position]) -> int:
-        """Import what is left of a shard, batch by batch, each with its checkpoint."""
+    async def _import_batches(self, shard: Shard, task: TaskContext[Position]) -> int:
+        """Import the rest of a shard in batches, and save a checkpoint after each batch."""
         begin = 0 if task.checkpoint.data is None else task.checkpoint.data.done
         for first in range(begin, shard.size, self._batch):
             batch = shard.records[first : first + self._batch]
@@ -88,7 +87,7 @@ class Importer:
 
     async def _import_record(self, record: Record) -> None:
         place = await self._gs.cache.get_or_set(
-            country_key(record.place), lambda: self._ask(record), ttl=TTL, type=Place
+            country_key(record.place), lambda: self._look_up(record), ttl=TTL, type=Place
         )
 
         async def charge() -> Imported:
@@ -97,20 +96,20 @@ class Importer:
 
         await self._gs.idempotency.run(charge_key(record.icao), charge, ttl=TTL)
 
-    async def _ask(self, record: Record) -> Place:
-        """Ask the service through the circuit, as often as it takes."""
+    async def _look_up(self, record: Record) -> Place:
+        """Call the service through the circuit until it answers."""
         while True:
             try:
                 return await self._circuit.call(lambda: self._service.place(record))
             except CircuitOpen as exc:
-                pause = max(exc.retry_after or 0, SHORTEST_PAUSE_SECONDS)
-                await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+                pause = max(exc.retry_after or 0, MIN_CIRCUIT_PAUSE_S)
+                await asyncio.sleep(min(pause, MAX_CIRCUIT_PAUSE_S))
             except ServiceFailed:
-                pass  # the circuit counted it and decides what becomes of the next call
+                pass  # the circuit has counted the failure and decides about the next call
 
 
 async def work(job: Job) -> None:
-    """Import until nothing is left, or until cancelled: then leases are given back."""
+    """Import until every shard is done or this is cancelled, which releases the leases."""
     recorder = Recorder(job.name)
     async with (
         job.store.scope([recorder]) as gs,
@@ -124,4 +123,4 @@ async def work(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run_child(work, leave_on=[signal.SIGINT, signal.SIGTERM])
+    run_child(work, stop_on=[signal.SIGINT, signal.SIGTERM])

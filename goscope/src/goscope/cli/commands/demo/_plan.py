@@ -1,4 +1,4 @@
-"""What one import is, and the folder that remembers it until it has succeeded."""
+"""The parameters of one import, and the folder that keeps them until the import succeeds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from typing import Final
 
 import msgspec
 
-from ... import ConfigurationError
+from .... import ConfigurationError
 from . import _records
 
-LARGEST_BATCH: Final = 64
-"""Records imported at the same time by one worker: as many writes share a commit."""
+MAX_BATCH_RECORDS: Final = 64
+"""Records that one worker imports concurrently, so that their writes share a commit."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is imported and how chance falls. ``id`` keeps it apart from others in the store."""
+    """What to import, and the seed of every random choice.
+
+    ``id`` separates the import from other imports in the same store.
+    """
 
     id: str
     records: int
@@ -27,11 +30,11 @@ class Plan(msgspec.Struct, frozen=True):
 
     @property
     def batch(self) -> int:
-        """Records between two checkpoints: small enough for several in the smallest shard."""
-        return max(1, min(LARGEST_BATCH, self.records // (_records.SHARDS * 8)))
+        """Records between two checkpoints: few enough for several batches in every shard."""
+        return max(1, min(MAX_BATCH_RECORDS, self.records // (_records.SHARDS * 8)))
 
-    def chance(self, purpose: str) -> random.Random:
-        """Random numbers that are the same whenever this import asks for this purpose."""
+    def rng(self, purpose: str) -> random.Random:
+        """A random generator whose numbers depend only on the seed and the purpose."""
         return random.Random(f"{self.seed} {purpose}")
 
 
@@ -45,17 +48,17 @@ class Folder:
         self.service_log: Final = self.path / "service.jsonl"
         self.errors: Final = self.path / "errors.txt"
 
-    def settle(self, records: int | None, seed: int | None) -> Plan:
-        """Go on with the import that was interrupted here, or plan a new one, not written yet.
+    def load_or_create_plan(self, records: int | None, seed: int | None) -> Plan:
+        """Return the plan of the interrupted import in this folder, or a new, unwritten plan.
 
-        Raises `ConfigurationError` if the one that was interrupted was another one.
+        Raises `ConfigurationError` if the interrupted import had other parameters.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             plan = self._read()
         except OSError as exc:
             raise ConfigurationError(
-                f"{self.path} cannot be used: {exc.strerror}. Choose a folder with --path"
+                f"cannot use {self.path}: {exc.strerror}. Choose another folder with --path"
             ) from exc
         if plan is None:
             return self._new(records, seed)
@@ -63,8 +66,8 @@ class Folder:
             if wanted not in (None, getattr(plan, name)):
                 raise ConfigurationError(
                     f"an import with --records {plan.records} --seed {plan.seed} was interrupted "
-                    f"in {self.path}. Run it again without --{name} to finish it, "
-                    f"or delete that folder to start over"
+                    f"in {self.path}. Run again without --{name} to finish it, "
+                    f"or delete the folder to start over"
                 )
         return plan
 
@@ -74,41 +77,43 @@ class Folder:
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as exc:
-            raise ConfigurationError(f"{self.plan} is no plan of an import: delete it") from exc
+            raise ConfigurationError(
+                f"{self.plan} is not a valid plan of an import. Delete it to start over"
+            ) from exc
 
     def _new(self, records: int | None, seed: int | None) -> Plan:
         if self.database.exists():
             raise ConfigurationError(
-                f"{self.database} is there, and no import was interrupted in its folder. "
+                f"{self.database} exists, but its folder has no interrupted import. "
                 f"Choose another folder with --path"
             )
-        everything = _records.count_all()
+        available = _records.count_all()
         return Plan(
             id=secrets.token_hex(4),
-            records=min(records or everything, everything),
+            records=min(records or available, available),
             seed=secrets.randbelow(10_000) if seed is None else seed,
         )
 
     def write(self, plan: Plan) -> None:
-        """Remember the plan until `remove`."""
+        """Keep the plan until `remove`."""
         self.plan.write_bytes(msgspec.json.encode(plan))
 
     def file_size(self) -> int:
-        """The bytes of the database, its log included; 0 where a store keeps none here."""
+        """The size of the database in bytes, WAL included; 0 if the store has no file here."""
         return sum(file.stat().st_size for file in self.path.glob(f"{self.database.name}*"))
 
     def remove(self) -> None:
-        """Remove these files, and the folder if nothing else is in it."""
+        """Remove these files, and the folder if it is then empty."""
         files = [*self.path.glob(f"{self.database.name}*"), self.service_log, self.errors]
-        for file in (*files, self.plan):  # the plan last: while it is there, the rest belongs to it
+        for file in (*files, self.plan):  # the plan last: it marks the other files as the demo's
             file.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
 
 def _default() -> Path:
-    """The same folder each time, so that running again finds what was interrupted."""
+    """The same folder on every run, so that the next run finds an interrupted import."""
     path = Path(tempfile.gettempdir(), f"goscope-demo-{os.getuid()}")
     if path.exists() and path.stat().st_uid != os.getuid():
-        raise ConfigurationError(f"{path} belongs to somebody else. Choose a folder with --path")
+        raise ConfigurationError(f"{path} belongs to another user. Choose a folder with --path")
     return path

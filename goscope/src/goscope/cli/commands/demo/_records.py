@@ -1,4 +1,4 @@
-"""The data set: the airports of the package airportsdata."""
+"""The data set: the airports of the airportsdata package."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Record(NamedTuple):
 
     @property
     def place(self) -> str:
-        """What is to be known about its surroundings: some thousand places for all records."""
+        """Country and subdivision, which many airports share: the argument of a lookup."""
         return f"{self.country}/{self.subdivision}"
 
 
 class Shard(NamedTuple):
-    """A slice of the records that one worker imports at a time."""
+    """A slice of the records. One worker imports it at a time."""
 
     number: int
     records: Sequence[Record]
@@ -36,12 +36,12 @@ class Shard(NamedTuple):
 
 
 def count_all() -> int:
-    """How many records the data set has."""
+    """The number of records in the data set."""
     return len(airportsdata.load())
 
 
 def load(count: int) -> list[Record]:
-    """Load that many records, taken evenly from all of them, in the order of their codes."""
+    """Load ``count`` records, spread evenly over the data set and sorted by code."""
     airports = sorted(airportsdata.load().values(), key=lambda airport: airport["icao"])
     count = min(count, len(airports))
     return [
@@ -51,6 +51,6 @@ def load(count: int) -> list[Record]:
 
 
 def split(records: Sequence[Record]) -> list[Shard]:
-    """Cut the records into shards of equal size, up to one record."""
+    """Split the records into shards whose sizes differ by at most one."""
     edges = [number * len(records) // SHARDS for number in range(SHARDS + 1)]
     return [Shard(number, records[edges[number] : edges[number + 1]]) for number in range(SHARDS)]
