@@ -1,17 +1,17 @@
-"""What all tests share."""
+"""Settings of all tests."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import settings
 
-# A deadline measures the machine, not the code; examples are not kept between runs.
+# Deadlines would depend on the speed of the machine; no examples are kept between runs.
 settings.register_profile("goscope", deadline=None, database=None)
 settings.load_profile("goscope")
 
 
 @pytest.fixture(autouse=True)
-def _nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the developer's shell configures is not what the tests test."""
+def _no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignore what the developer's shell configures."""
     for variable in ("GOSCOPE_PLUGINS", "GOSCOPE_URL"):
         monkeypatch.delenv(variable, raising=False)

@@ -1,4 +1,4 @@
-"""BaseAdapter: connecting, leaking, and the options all adapters share."""
+"""BaseAdapter: connecting, unclosed adapters, and the options that all adapters share."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CountingAdapter(BaseAdapter):
             raise self.failure
 
 
-async def test_it_connects_and_disconnects_once() -> None:
+async def test_an_adapter_connects_and_disconnects_once() -> None:
     adapter = CountingAdapter()
     async with adapter as entered:
         assert entered is adapter
@@ -43,7 +43,7 @@ async def test_it_connects_and_disconnects_once() -> None:
     assert adapter.calls == ["connect", "disconnect"]
 
 
-async def test_it_is_connected_neither_before_nor_after() -> None:
+async def test_an_adapter_is_connected_only_inside_its_block() -> None:
     adapter = CountingAdapter()
     before = adapter.is_connected
     async with adapter:
@@ -51,7 +51,7 @@ async def test_it_is_connected_neither_before_nor_after() -> None:
     assert (before, adapter.is_connected) == (False, False)
 
 
-async def test_a_failed_connect_leaves_it_unconnected() -> None:
+async def test_a_failed_connect_leaves_the_adapter_disconnected() -> None:
     adapter = CountingAdapter()
     adapter.failure = BackendUnavailable("no such host")
     with pytest.raises(BackendUnavailable):
@@ -63,7 +63,7 @@ async def test_a_failed_connect_leaves_it_unconnected() -> None:
     assert adapter.calls == ["connect", "connect", "disconnect"]
 
 
-async def test_a_failed_disconnect_leaves_it_unconnected() -> None:
+async def test_a_failed_disconnect_leaves_the_adapter_disconnected() -> None:
     adapter = CountingAdapter()
     await adapter.connect()
     adapter.failure = BackendUnavailable("gone")
@@ -98,7 +98,7 @@ async def test_an_adapter_that_was_never_disconnected_warns() -> None:
         leaked.clear()
 
 
-async def test_an_adapter_that_was_closed_or_never_opened_does_not_warn() -> None:
+async def test_an_adapter_that_was_disconnected_or_never_connected_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         async with CountingAdapter():
@@ -107,31 +107,33 @@ async def test_an_adapter_that_was_closed_or_never_opened_does_not_warn() -> Non
         gc.collect()
 
 
-async def test_one_whose_options_are_refused_does_not_fail_again_when_it_is_collected() -> None:
+async def test_an_adapter_whose_options_are_refused_is_collected_without_an_error() -> None:
     with pytest.raises(ConfigurationError):
-        CountingAdapter(key_prefix="no prefix")
+        CountingAdapter(key_prefix="not a prefix")
     gc.collect()  # an error in __del__ would fail the test: warnings are errors
 
 
-async def test_its_options_reach_all_providers() -> None:
+async def test_the_options_reach_all_providers() -> None:
     clock = FakeClock()
     context = CountingAdapter(key_prefix="shop:", default_lock_ttl="5s", clock=clock).context
     assert (context.prefix, context.default_lock_ttl_ms, context.clock) == ("shop:", 5_000, clock)
 
 
-async def test_the_defaults_are_those_of_the_contract() -> None:
+async def test_the_default_options() -> None:
     context = CountingAdapter().context
     assert (context.prefix, context.default_lock_ttl_ms) == ("", 30_000)
     assert isinstance(context.clock, SystemClock)
 
 
 @pytest.mark.parametrize(("ttl", "error"), [("0s", ValueError), (None, TypeError)])
-async def test_a_bad_default_ttl_is_refused_by_name(ttl: Any, error: type[Exception]) -> None:
+async def test_an_invalid_default_lock_ttl_is_refused_by_name(
+    ttl: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error, match="default_lock_ttl"):
         CountingAdapter(default_lock_ttl=ttl)
 
 
-async def test_what_it_lacks_is_none() -> None:
+async def test_missing_providers_are_none() -> None:
     adapter = CountingAdapter()
     names = ["lock", "lease", "cache", "circuit_breaker", "checkpoint", "idempotency"]
     assert [getattr(adapter, name) for name in names] == [None] * 6
@@ -139,7 +141,7 @@ async def test_what_it_lacks_is_none() -> None:
 
 
 class SlowAdapter(CountingAdapter):
-    """Connecting takes turns of the loop."""
+    """Connecting takes several ticks."""
 
     async def _connect(self) -> None:
         await asyncio.sleep(0)
@@ -147,7 +149,7 @@ class SlowAdapter(CountingAdapter):
         await asyncio.sleep(0)
 
 
-async def test_connecting_twice_at_once_opens_once() -> None:
+async def test_concurrent_callers_connect_once() -> None:
     adapter = SlowAdapter()
     await asyncio.gather(adapter.connect(), adapter.connect())
     assert (adapter.calls, adapter.is_connected) == (["connect"], True)
@@ -155,7 +157,7 @@ async def test_connecting_twice_at_once_opens_once() -> None:
     assert (adapter.calls, adapter.is_connected) == (["connect", "disconnect"], False)
 
 
-async def test_who_waited_for_a_connect_that_was_cancelled_connects() -> None:
+async def test_a_waiter_connects_when_the_first_caller_is_cancelled() -> None:
     adapter = SlowAdapter()
     first, second = (asyncio.create_task(adapter.connect()) for _ in range(2))
     await asyncio.sleep(0)
@@ -165,8 +167,8 @@ async def test_who_waited_for_a_connect_that_was_cancelled_connects() -> None:
     await adapter.disconnect()
 
 
-async def test_it_can_be_connected_in_another_loop() -> None:
-    """Also after callers had to wait for one another in the first loop."""
+async def test_an_adapter_can_be_connected_in_another_loop() -> None:
+    """Even if callers waited for each other in the first loop."""
     adapter = SlowAdapter()
 
     async def use() -> None:

@@ -1,4 +1,4 @@
-"""finish_before_cancel(): an operation finishes, and a cancellation is raised after it."""
+"""``finish_before_cancel``: the operation finishes, and a cancellation is raised afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from goscope.backend import finish_before_cancel
 pytestmark = pytest.mark.asyncio
 
 
-async def until(event: asyncio.Event, log: list[str]) -> str:
+async def finish_after(event: asyncio.Event, log: list[str]) -> str:
     await event.wait()
     log.append("finished")
     return "result"
@@ -26,18 +26,18 @@ async def test_the_result_is_returned() -> None:
 
 async def test_the_error_is_raised() -> None:
     async def work() -> None:
-        raise LookupError("its own")
+        raise LookupError("not found")
 
-    with pytest.raises(LookupError, match="its own"):
+    with pytest.raises(LookupError, match="not found"):
         await finish_before_cancel(work())
 
 
 @pytest.mark.parametrize("cancellations", [1, 3])
-async def test_a_cancelled_caller_waits_for_the_end_and_is_cancelled_then(
+async def test_a_cancelled_caller_is_cancelled_after_the_work_has_finished(
     cancellations: int,
 ) -> None:
     event, log = asyncio.Event(), list[str]()
-    task = asyncio.create_task(finish_before_cancel(until(event, log)))
+    task = asyncio.create_task(finish_before_cancel(finish_after(event, log)))
     for _ in range(cancellations):
         await asyncio.sleep(0)
         task.cancel()
@@ -51,7 +51,7 @@ async def test_a_cancelled_caller_waits_for_the_end_and_is_cancelled_then(
 
 async def test_a_cancelled_caller_can_still_read_the_outcome() -> None:
     event, log = asyncio.Event(), list[str]()
-    work = asyncio.ensure_future(until(event, log))
+    work = asyncio.ensure_future(finish_after(event, log))
     task = asyncio.create_task(finish_before_cancel(work))
     await asyncio.sleep(0)
     task.cancel()
@@ -62,7 +62,7 @@ async def test_a_cancelled_caller_can_still_read_the_outcome() -> None:
 
 
 async def test_the_cancellation_wins_over_the_error() -> None:
-    """And the error is not reported as one that nobody retrieved."""
+    """And asyncio does not report the error as never retrieved."""
     event = asyncio.Event()
     reported: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
@@ -81,20 +81,28 @@ async def test_the_cancellation_wins_over_the_error() -> None:
     assert reported == []
 
 
-async def test_work_that_is_cancelled_itself_is_raised_as_cancelled() -> None:
+async def test_the_cancellation_of_the_work_is_raised() -> None:
     work = asyncio.get_running_loop().create_future()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await finish_before_cancel(work)
 
 
-async def test_a_timeout_around_it_still_is_a_timeout() -> None:
-    """The cancellation that is raised afterwards is the one the timeout sent."""
+async def test_a_timeout_around_the_work_raises_timeout_error() -> None:
+    """The cancellation that is raised afterwards is that of the timeout."""
     event, log = asyncio.Event(), list[str]()
-    asyncio.get_running_loop().call_later(0.02, event.set)
+    limit = asyncio.timeout(0)
+
+    async def finish_late() -> None:
+        while not limit.expired():  # noqa: ASYNC110  # a timeout sets no event
+            await asyncio.sleep(0)
+        event.set()
+
+    late = asyncio.create_task(finish_late())
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.001):
-            await finish_before_cancel(until(event, log))
+        async with limit:
+            await finish_before_cancel(finish_after(event, log))
+    await late
     assert log == ["finished"]
     current = asyncio.current_task()
     assert current is not None

@@ -1,4 +1,4 @@
-"""The conformance kit itself: what an author can get wrong with it is loud."""
+"""The conformance kit itself: the mistakes of an author fail loudly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from goscope.testing.conformance import (
 )
 from goscope.testing.conformance.adapter import OPTIONS
 
-WRONG_CLAIMS = {
+EXPECTED_FAILURES = {
     "TestAbilityMissing::test_adapter_each_ability_is_claimed_and_complete[checkpoint]": (
         "CheckpointConformance is inherited, adapter.checkpoint is None"
     ),
@@ -63,12 +63,12 @@ WRONG_CLAIMS = {
 
 
 def run_pytest(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run pytest in a project of its own, as an author would."""
+    """Run pytest in a separate project, as an author would."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     return subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | {"COLUMNS": "500"},  # the summary's lines are not to be cut off
+        env=os.environ | {"COLUMNS": "500"},  # so that no line of the summary is truncated
         capture_output=True,
         text=True,
         check=False,
@@ -77,9 +77,9 @@ def run_pytest(folder: Path, *arguments: str | Path) -> subprocess.CompletedProc
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The tests that failed for `wrong_claims`, and the first line of what each said."""
-    source = Path(__file__).with_name("wrong_claims.py")
-    select = " or ".join({claim.partition("::")[2].partition("[")[0] for claim in WRONG_CLAIMS})
+    """The tests of `nonconforming` that failed, and the first line of each message."""
+    source = Path(__file__).with_name("nonconforming.py")
+    select = " or ".join({test.partition("::")[2].partition("[")[0] for test in EXPECTED_FAILURES})
     folder = tmp_path_factory.mktemp("host")
     (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
     (folder / "test_wrong.py").write_text(source.read_text())
@@ -88,13 +88,13 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return dict(line.split(" - ", 1) for line in failed)
 
 
-@pytest.mark.parametrize(("claim", "says"), WRONG_CLAIMS.items())
-def test_a_wrong_claim_is_a_failure_that_says_what_is_wrong(
-    failures: dict[str, str], claim: str, says: str
+@pytest.mark.parametrize(("test", "message"), EXPECTED_FAILURES.items())
+def test_a_mismatch_is_a_failure_that_says_what_is_wrong(
+    failures: dict[str, str], test: str, message: str
 ) -> None:
-    """Never a skip, and never a pass."""
-    assert claim in failures, f"only these failed: {sorted(failures)}"
-    assert says in failures[claim]
+    """Neither a skip nor a pass."""
+    assert test in failures, f"only these failed: {sorted(failures)}"
+    assert message in failures[test]
 
 
 def test_a_forgotten_open_adapter_is_refused_at_class_creation() -> None:
@@ -122,12 +122,12 @@ def test_a_private_store_cannot_be_shared_by_processes() -> None:
 @pytest.mark.parametrize("processes", [True, False])
 def test_the_process_tests_are_switched_on_by_one_attribute(processes: bool) -> None:
     case = type("Mine", (BackendConformance,), {"processes": processes}, abstract=True)
-    claims = [name for name in dir(case) if name.startswith("test_process_")]
-    assert len(claims) >= 15
-    assert all((getattr(case, name) is not None) is processes for name in claims)
+    tests = [name for name in dir(case) if name.startswith("test_process_")]
+    assert len(tests) >= 15
+    assert all((getattr(case, name) is not None) is processes for name in tests)
 
 
-def test_a_claim_cannot_be_overridden() -> None:
+def test_a_conformance_test_cannot_be_overridden() -> None:
     async def test_cache_a_stored_none_is_a_hit(self: object, tmp_path: Path) -> None:
         """Make it pass."""
 
@@ -137,7 +137,7 @@ def test_a_claim_cannot_be_overridden() -> None:
 
 
 def test_a_forgotten_override_fails_a_run_in_which_other_tests_pass(tmp_path: Path) -> None:
-    """pytest would skip an abstract class without a word."""
+    """pytest would skip an abstract class silently."""
     (tmp_path / "test_fine.py").write_text("def test_fine(): pass\n")
     (tmp_path / "test_forgotten.py").write_text(
         "from goscope.testing.conformance import BackendConformance\n"
@@ -150,8 +150,8 @@ def test_a_forgotten_override_fails_a_run_in_which_other_tests_pass(tmp_path: Pa
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_it_runs_whatever_the_host_project_configures(tmp_path: Path, mode: str) -> None:
-    """Loop scopes and modes of the host do not reach into the kit."""
+def test_the_kit_runs_whatever_the_host_project_configures(tmp_path: Path, mode: str) -> None:
+    """The loop scopes and modes of the host do not affect it."""
     source = Path(__file__).parent.parent / "conformance" / "test_memory.py"
     (tmp_path / "test_mine.py").write_text(source.read_text())
     (tmp_path / "pyproject.toml").write_text(
@@ -164,8 +164,8 @@ def test_it_runs_whatever_the_host_project_configures(tmp_path: Path, mode: str)
     assert "passed" in done.stdout
 
 
-def test_fences_are_tested_for_the_providers_that_are_claimed() -> None:
-    """A backend without checkpoints need not fence their writes; one with them must."""
+def test_fences_are_tested_for_the_inherited_providers() -> None:
+    """A backend without checkpoints need not fence their writes."""
     asked: list[str] = []
 
     class Metafunc:
@@ -179,29 +179,29 @@ def test_fences_are_tested_for_the_providers_that_are_claimed() -> None:
     ):
         """A cache and leases."""
 
-    Partial().pytest_generate_tests(Metafunc())  # type: ignore[arg-type]  # the part that is used
+    Partial().pytest_generate_tests(Metafunc())  # type: ignore[arg-type]  # it has what is used
     assert asked == ["cache.set", "cache.add", "cache.delete"]
 
 
-def test_the_whole_contract_has_every_part_of_it() -> None:
-    """A part that was written and never combined would test nobody."""
+def test_the_backend_contracts_combine_every_part() -> None:
+    """A part that is not combined would test no backend."""
     parts = [getattr(conformance, name) for name in conformance.__all__]
     for part in parts:
         whole = issubclass(BackendConformance, part) or issubclass(PrivateBackendConformance, part)
         assert whole or part in {option.contract for option in OPTIONS}
 
 
-def test_every_claim_has_a_sentence() -> None:
+def test_every_conformance_test_has_a_docstring() -> None:
     for whole in (BackendConformance, PrivateBackendConformance):
         for name in dir(whole):
             if name.startswith("test_"):
-                claim = getattr(whole, name) or getattr(ProcessConformance, name)
-                assert claim.__doc__, f"{name} has no docstring"
+                test = getattr(whole, name) or getattr(ProcessConformance, name)
+                assert test.__doc__, f"{name} has no docstring"
 
 
-def test_the_report_tells_what_was_shown_and_what_was_not(tmp_path: Path) -> None:
-    """By test class: the parts that ran, with their failures, and the capabilities."""
-    source = Path(__file__).with_name("wrong_claims.py")
+def test_the_report_lists_what_was_verified_and_what_was_not(tmp_path: Path) -> None:
+    """For each test class: the parts that ran with their failures, and the capabilities."""
+    source = Path(__file__).with_name("nonconforming.py")
     (tmp_path / "test_wrong.py").write_text(source.read_text())
     (tmp_path / "conftest.py").write_text(
         "from goscope.testing.conformance.report import pytest_terminal_summary\n"

@@ -1,4 +1,4 @@
-"""Durations: what they may look like, and that a bare number is never taken for seconds."""
+"""Durations: their forms, and bare numbers, which are never taken for seconds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Private: every duration of a scope's API goes through these.
 from goscope._tools.duration import strict_milliseconds, wait_milliseconds
 from goscope.backend import milliseconds
 
@@ -27,7 +28,7 @@ STRINGS = {
     "36600d": 36_600 * 86_400_000,
 }
 
-NOT_DURATIONS: list[Any] = [
+INVALID: list[Any] = [
     0,
     -1,
     0.0,
@@ -84,7 +85,7 @@ def test_strings_are_numbers_with_units(text: str, ms: int) -> None:
     ],
 )
 def test_timedeltas_are_rounded_up(delta: timedelta, ms: int) -> None:
-    """A duration never gets shorter than asked for, and never zero."""
+    """A duration never becomes shorter than requested, and never zero."""
     assert milliseconds(delta) == strict_milliseconds(delta) == ms
 
 
@@ -97,8 +98,8 @@ def test_subclasses_of_str_are_strings() -> None:
     assert milliseconds(Ttl.SHORT) == 30_000
 
 
-@pytest.mark.parametrize("value", NOT_DURATIONS)
-def test_what_is_no_duration_is_a_value_error_that_names_the_argument(value: Any) -> None:
+@pytest.mark.parametrize("value", INVALID)
+def test_an_invalid_duration_is_a_value_error_that_names_the_argument(value: Any) -> None:
     with pytest.raises(ValueError, match="stale"):
         milliseconds(value, "stale")
 
@@ -118,7 +119,7 @@ def test_a_bare_number_is_refused_with_both_readings(number: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [True, "0s", "5", timedelta(0), timedelta(-1)])
-def test_strict_durations_refuse_what_lax_ones_refuse(value: Any) -> None:
+def test_strict_durations_refuse_other_invalid_ones_too(value: Any) -> None:
     with pytest.raises(ValueError, match="ttl"):
         strict_milliseconds(value, "ttl")
 
@@ -138,7 +139,7 @@ def test_other_waits_are_strict_durations(wait: Any, error: type[Exception]) -> 
 
 
 @given(st.integers(1, 86_400_000))
-def test_whole_milliseconds_stay_what_they_are(ms: int) -> None:
+def test_whole_milliseconds_are_kept_exactly(ms: int) -> None:
     assert milliseconds(ms) == ms
     assert milliseconds(float(ms)) == ms
     assert milliseconds(f"{ms}ms") == ms

@@ -1,4 +1,4 @@
-"""The error tree: what inherits from what, what each says, and that all survive pickling."""
+"""The errors: their base classes, their messages, and pickling."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ PARENTS = {
 EXAMPLES: list[tuple[GoscopeError, list[str]]] = [
     (
         errors.UnknownBackend("redis", ("memory", "sqlite")),
-        ["'redis'", "memory, sqlite", "pip install goscope-redis"],
+        ["'redis'", "memory, sqlite", 'section "Backends" of goscope\'s README'],
     ),
     (errors.UnknownBackend("redis", ()), ["installed: none"]),
+    (errors.UnknownBackend("sqlit", ("memory", "sqlite")), ["Did you mean 'sqlite'?"]),
     (
         errors.BackendLoadError("x", "goscope-x 1.0", "no driver"),
         ["'x'", "goscope-x 1.0", "no driver", "upgrade"],
@@ -71,9 +72,9 @@ EXAMPLES: list[tuple[GoscopeError, list[str]]] = [
     ),
     (errors.LockTimeout("stock", 1_500, HOLDER, None), ["pid 42)"]),
     (errors.LockTimeout("stock", 0, None, None), ["released just now"]),
-    (errors.LeaseLost("stock", "it expired"), ["'stock'", "it expired", "take the lock again"]),
+    (errors.LeaseLost("stock", "it expired"), ["'stock'", "it expired", "acquire it again"]),
     (errors.CircuitOpen("mail", 1.25), ["'mail'", "retry after 1.25 s"]),
-    (errors.CircuitOpen("mail", None), ["'mail'", "by hand", "force_close", "reset"]),
+    (errors.CircuitOpen("mail", None), ["'mail'", "forced open", "force_close", "reset"]),
     (
         errors.CheckpointConflict("etl", 4, 5),
         ["'etl'", "checkpoint 4", "highest 5", "Load the latest"],
@@ -94,7 +95,7 @@ def all_errors() -> Iterator[type[GoscopeError]]:
             yield member
 
 
-def test_the_tree_is_as_designed() -> None:
+def test_each_error_has_its_designed_bases() -> None:
     for error in all_errors():
         if error is GoscopeError:
             continue
@@ -103,22 +104,32 @@ def test_the_tree_is_as_designed() -> None:
         assert error.__bases__ == expected
 
 
-def test_every_error_is_drawn_in_the_docstring() -> None:
+def test_the_docstring_lists_every_error() -> None:
     assert errors.__doc__ is not None
     for error in all_errors():
-        assert error.__name__ in errors.__doc__, f"{error.__name__} is missing in the tree"
+        assert error.__name__ in errors.__doc__, f"{error.__name__} is missing in the docstring"
 
 
-@pytest.mark.parametrize(("error", "says"), EXAMPLES)
-def test_the_sentence_says_what_where_and_what_to_do(error: GoscopeError, says: list[str]) -> None:
-    for words in says:
-        assert words in str(error)
+@pytest.mark.parametrize(("error", "words"), EXAMPLES)
+def test_the_message_says_what_happened_to_what_and_what_to_do(
+    error: GoscopeError, words: list[str]
+) -> None:
+    for word in words:
+        assert word in str(error)
+
+
+@pytest.mark.parametrize("name", ["redis", "sqlit", "goscope-redis"])
+def test_an_unknown_backend_proposes_no_distribution(name: str) -> None:
+    """Anybody may own the name of one that does not exist yet."""
+    message = str(errors.UnknownBackend(name, ("memory", "sqlite")))
+    assert "pip" not in message
+    assert message.count("goscope-") == name.count("goscope-")
 
 
 @pytest.mark.parametrize("error", [error for error, _ in EXAMPLES])
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_errors_survive_pickling(error: GoscopeError, protocol: int) -> None:
-    """With class, sentence and attributes: process pools send them."""
+    """With their class, message and attributes: process pools pickle them."""
     found = pickle.loads(pickle.dumps(error, protocol))
     assert type(found) is type(error)
     assert (str(found), found.args, vars(found)) == (str(error), error.args, vars(error))
@@ -132,7 +143,7 @@ def test_errors_survive_copying_and_keep_their_notes() -> None:
 
 
 class ErrorOfABackend(errors.BackendError):
-    """As an author may write one: with an __init__ unlike its args."""
+    """An error whose ``__init__`` does not take its ``args``, as an author may write one."""
 
     def __init__(self, *, code: int) -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""FakeClock: time that passes only when told, and in order."""
+"""FakeClock: time passes only in ``advance``, and sleepers wake in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from goscope.testing import FakeClock
 pytestmark = pytest.mark.asyncio
 
 
-async def test_it_is_a_clock_that_stands_still() -> None:
+async def test_time_stands_still() -> None:
     clock: Clock = FakeClock(wall_ms=5, steady_ms=7, boot_id="boot")
     await asyncio.sleep(0.005)
     assert (clock.wall_ms(), clock.steady_ms(), clock.boot_id) == (5, 7, "boot")
@@ -37,7 +37,7 @@ async def test_step_wall_moves_the_wall_clock_alone() -> None:
     assert clock.steady_ms() == 0
 
 
-async def test_step_wall_wakes_nobody() -> None:
+async def test_step_wall_wakes_no_sleeper() -> None:
     clock = FakeClock()
     sleeper = asyncio.ensure_future(clock.sleep(1))
     await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def test_time_does_not_run_backwards() -> None:
         await FakeClock().advance(timedelta(seconds=-1))
 
 
-async def test_sleepers_wake_in_the_order_of_their_times_and_see_them() -> None:
+async def test_sleepers_wake_at_their_times_and_in_their_order() -> None:
     clock = FakeClock(steady_ms=0)
     log: list[tuple[str, int]] = []
 
@@ -85,7 +85,7 @@ async def test_sleepers_wake_in_the_order_of_their_times_and_see_them() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_sleepers_of_one_moment_wake_in_the_order_they_came() -> None:
+async def test_sleepers_with_one_time_wake_in_the_order_of_their_calls() -> None:
     clock = FakeClock()
     log: list[int] = []
 
@@ -99,8 +99,8 @@ async def test_sleepers_of_one_moment_wake_in_the_order_they_came() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_a_woken_task_wakes_those_who_wait_for_it_before_time_goes_on() -> None:
-    """Through a few layers of tasks and futures."""
+async def test_tasks_that_await_a_woken_task_run_before_time_passes() -> None:
+    """Through several layers of tasks and futures."""
     clock = FakeClock(steady_ms=0)
 
     async def layer(depth: int) -> None:
@@ -118,7 +118,7 @@ async def test_a_woken_task_wakes_those_who_wait_for_it_before_time_goes_on() ->
     assert task.result() == 100
 
 
-async def test_a_timeout_armed_by_a_woken_task_fires_too() -> None:
+async def test_a_sleep_that_a_woken_task_starts_ends_too() -> None:
     clock = FakeClock(steady_ms=0)
 
     async def chain() -> int:
@@ -131,7 +131,7 @@ async def test_a_timeout_armed_by_a_woken_task_fires_too() -> None:
     assert task.result() == 1_000
 
 
-async def test_parts_of_milliseconds_are_not_cut_off() -> None:
+async def test_fractions_of_a_millisecond_are_rounded_up() -> None:
     clock = FakeClock(steady_ms=0)
     for seconds, ms in [(0.0001, 1), (0.035, 35), (0.0351, 36)]:
         start = clock.steady_ms()
@@ -145,7 +145,7 @@ async def test_parts_of_milliseconds_are_not_cut_off() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
-async def test_sleeping_for_no_time_gives_way_and_returns(seconds: float) -> None:
+async def test_sleeping_for_no_time_yields_to_other_tasks(seconds: float) -> None:
     log: list[str] = []
     asyncio.get_running_loop().call_soon(log.append, "other")
     await FakeClock().sleep(seconds)
@@ -161,7 +161,7 @@ async def test_an_endless_sleep_does_not_end() -> None:
 
 
 async def test_a_sleep_counts_from_its_call_and_not_from_when_it_is_awaited() -> None:
-    """Else time that passes before a new task first runs would make its sleep longer."""
+    """Otherwise time that passes before a new task runs would prolong its sleep."""
     clock = FakeClock()
     sleep = clock.sleep(1)
     await clock.advance("1s")
@@ -173,25 +173,25 @@ async def test_a_cancelled_sleeper_is_forgotten() -> None:
     task = asyncio.ensure_future(clock.sleep(1))
     await asyncio.sleep(0)
     task.cancel()
-    await asyncio.sleep(0)  # callbacks run in the next turn
+    await asyncio.sleep(0)  # callbacks run in the next tick
     assert task.cancelled()
-    assert not clock._sleepers
+    assert not clock._sleepers  # private: a leak shows nowhere else
     await clock.advance("2s")
 
 
-async def test_a_sleeper_that_is_cancelled_by_another_one_stays_cancelled() -> None:
+async def test_a_sleeper_may_cancel_another_one_that_wakes_at_the_same_time() -> None:
     clock = FakeClock()
-    victim = asyncio.ensure_future(clock.sleep(0.5))
+    cancelled = asyncio.ensure_future(clock.sleep(0.5))
 
     async def cancel() -> None:
         await clock.sleep(0.5)
-        victim.cancel()
+        cancelled.cancel()
 
     task = asyncio.create_task(cancel())
     await asyncio.sleep(0)
     await clock.advance("1s")
     assert task.done()
-    assert victim.done()
+    assert cancelled.done()
 
 
 async def test_importing_the_testing_package_imports_no_test_framework() -> None:

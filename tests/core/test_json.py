@@ -1,4 +1,4 @@
-"""The JSON codec: what becomes what, what is refused, and what typed decoding builds."""
+"""The JSON codec: the JSON form of values, refused values, and typed decoding."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Private: every stored value goes through these.
 from goscope._tools.codec import convert, decode
 from goscope.backend import DecodeError, encode
 from goscope.errors import ConfigurationError, SerializationError
 
 NAN = math.nan
-NOON = dt.datetime(2024, 1, 2, 12, 0, 0, 6)  # noqa: DTZ001  # naive ones must be carried too
+NOON = dt.datetime(2024, 1, 2, 12, 0, 0, 6)  # noqa: DTZ001  # naive ones have a JSON form, too
 
 
 class Color(enum.Enum):
@@ -67,10 +68,10 @@ class Nested(msgspec.Struct):
 
 
 class Plain:
-    """A class JSON knows nothing of."""
+    """A class that has no JSON form."""
 
 
-BECOMES: list[tuple[object, object]] = [
+JSON_FORMS: list[tuple[object, object]] = [
     ((1, "a"), [1, "a"]),
     ({1}, [1]),
     (frozenset({1}), [1]),
@@ -136,7 +137,7 @@ REFUSED: list[object] = [
     {NAN, 1.0},
     Point(1, NAN),
     Box([Point(1), Point(2, math.inf)]),
-    Pair(NAN, "b"),  # type: ignore[arg-type]  # as an untyped caller may
+    Pair(NAN, "b"),  # type: ignore[arg-type]  # as an untyped caller may write
     User(id=1, score=NAN),
     "\ud800",
     {"\ud800": 1},
@@ -153,23 +154,23 @@ REFUSED: list[object] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "becomes"), BECOMES)
-def test_what_becomes_what(value: object, becomes: object) -> None:
-    """The table of the documentation."""
+@pytest.mark.parametrize(("value", "form"), JSON_FORMS)
+def test_each_value_has_its_json_form(value: object, form: object) -> None:
+    """As the table in the documentation lists them."""
     found = decode(encode(value))
-    assert found == becomes
-    assert type(found) is type(becomes)
+    assert found == form
+    assert type(found) is type(form)
 
 
 @pytest.mark.parametrize(("value", "type_"), ROUND_TRIPS)
-def test_a_type_brings_back_what_was_stored(value: object, type_: Any) -> None:
+def test_decoding_to_a_type_restores_the_value(value: object, type_: Any) -> None:
     found = decode(encode(value), type_)
     assert found == value
     assert type(found) is type(value)
 
 
 @pytest.mark.parametrize(("value", "type_"), ROUND_TRIPS)
-def test_convert_builds_what_decode_builds(value: object, type_: Any) -> None:
+def test_convert_and_decode_build_equal_values(value: object, type_: Any) -> None:
     text = encode(value)
     assert convert(json.loads(text), type_) == decode(text, type_)
 
@@ -180,21 +181,21 @@ def test_what_json_cannot_carry_is_refused(value: object) -> None:
         encode(value)
 
 
-def test_what_nests_without_end_is_refused() -> None:
+def test_an_endlessly_nested_value_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(SerializationError):
         encode(endless)
 
 
-def test_the_text_null_hides_no_nan() -> None:
-    """A null that was asked for is told from one that stands for NaN."""
+def test_null_is_distinguished_from_nan() -> None:
+    """Also where msgspec writes null for both."""
     assert decode(encode([None, "null", {"null": None}])) == [None, "null", {"null": None}]
-    assert decode(encode({NAN: None})) == {"nan": None}, "keys become strings, whatever they are"
+    assert decode(encode({NAN: None})) == {"nan": None}, "keys become strings"
 
 
-def test_text_is_compact_and_not_escaped() -> None:
-    """As other writers of the format write it."""
+def test_text_is_compact_and_unescaped() -> None:
+    """As other programs write the format."""
     assert encode({"k": [1, "ключ 🔑"]}) == '{"k":[1,"ключ 🔑"]}'
 
 
@@ -210,8 +211,8 @@ def test_canonical_text_does_not_depend_on_order() -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_whatever_is_stored_comes_back(value: Any) -> None:
-    """Every JSON value comes back, or is refused, as the standard library does."""
+def test_every_json_value_is_restored_or_refused(value: Any) -> None:
+    """As by the standard library."""
     try:
         text = encode(value)
     except SerializationError:
@@ -226,13 +227,13 @@ def test_whatever_is_stored_comes_back(value: Any) -> None:
     "text",
     ["", "{", "1 2", "nul", "NaN", '{"a": NaN}', "Infinity", "'a'", "[" * 100_000, b'"\xff"'],
 )
-def test_text_that_is_no_json_is_undecodable(text: str | bytes) -> None:
+def test_text_that_is_not_json_is_a_decode_error(text: str | bytes) -> None:
     with pytest.raises(DecodeError):
         decode(text)
 
 
 @pytest.mark.parametrize("column", [None, 5, 1.5])
-def test_a_column_that_holds_no_text_is_undecodable(column: Any) -> None:
+def test_a_column_that_holds_no_text_is_a_decode_error(column: Any) -> None:
     """SQLite columns may hold anything, whatever their declared type."""
     with pytest.raises(DecodeError):
         decode(column)
@@ -257,14 +258,14 @@ def test_a_column_that_holds_no_text_is_undecodable(column: Any) -> None:
         ("null", int),
     ],
 )
-def test_text_that_does_not_fit_the_type_is_undecodable(text: str, type_: Any) -> None:
+def test_text_that_does_not_fit_the_type_is_a_decode_error(text: str, type_: Any) -> None:
     with pytest.raises(DecodeError):
         decode(text, type_)
 
 
 @pytest.mark.parametrize("type_", [Plain, complex, deque, list[Plain], "Point", 5, Point | Box])
 def test_a_type_without_decoding_is_a_configuration_error(type_: Any) -> None:
-    """The program's mistake is not a miss, which it would never notice."""
+    """As a miss, the mistake in the program would go unnoticed."""
     with pytest.raises(ConfigurationError, match="JSON cannot be decoded to"):
         decode('[{"x": 1}]' if type_ == list[Plain] else '{"x": 1}', type_)
 
@@ -280,11 +281,11 @@ def test_a_type_without_decoding_is_a_configuration_error(type_: Any) -> None:
     ],
 )
 def test_text_that_only_javascript_accepts_is_decoded(text: str, type_: Any, value: object) -> None:
-    """JavaScript writes lone surrogates as escapes; such a file must stay readable."""
+    """JavaScript writes lone surrogates as escapes."""
     assert decode(text, type_) == value
 
 
-def test_the_javascript_path_is_no_way_around_the_refusal_of_nan() -> None:
+def test_text_from_javascript_may_not_hold_nan() -> None:
     with pytest.raises(DecodeError):
         decode('["\\ud800", NaN]')
 
@@ -296,7 +297,7 @@ def test_raw_text_passes_through(text: str) -> None:
     assert bytes(decode(text, msgspec.Raw)).decode() == text
 
 
-def test_raw_text_may_hold_what_only_javascript_writes() -> None:
+def test_raw_text_may_hold_a_lone_surrogate_escape() -> None:
     assert bytes(decode('"\\ud800"', msgspec.Raw)) == b'"\\ud800"'
 
 

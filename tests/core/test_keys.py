@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Private: every key, prefix and pattern goes through these.
 from goscope._tools.key import MAX_KEY_LENGTH, check_key, check_pattern, check_prefix
 from goscope.backend import literal_prefix, pattern_regex
 from goscope.errors import ConfigurationError
@@ -17,12 +18,12 @@ TRICKY = st.text("aB*?[]%_.\\\n^$", min_size=1, max_size=12)
 
 
 @pytest.mark.parametrize("key", ["a", " ", "\n", "ключ", "🔑", "k" * 512, "🔑" * 512, "*", "%"])
-def test_keys_come_back_as_they_are(key: str) -> None:
+def test_valid_keys_are_returned_unchanged(key: str) -> None:
     assert check_key(key) == key
 
 
 @pytest.mark.parametrize(
-    ("key", "says"),
+    ("key", "message"),
     [
         ("", "tag is empty"),
         ("k" * 513, "tag 'kkk.* 513 characters, at most 512 .* digest"),
@@ -33,8 +34,8 @@ def test_keys_come_back_as_they_are(key: str) -> None:
         ("a\udfff", "lone surrogate"),
     ],
 )
-def test_what_is_no_key_is_a_value_error_that_says_why(key: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_an_invalid_key_is_a_value_error_with_the_reason(key: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         check_key(key, "tag")
 
 
@@ -51,19 +52,19 @@ def test_every_text_of_up_to_512_characters_is_a_key(text: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", [None, ""])
-def test_no_prefix_is_the_empty_one(prefix: str | None) -> None:
+def test_no_prefix_is_the_empty_prefix(prefix: str | None) -> None:
     assert check_prefix(prefix) == ""
 
 
 @pytest.mark.parametrize("prefix", ["a:", "shop:", "v1.2-beta_3:", "Cache:", "cache2:"])
-def test_prefixes_come_back_as_they_are(prefix: str) -> None:
+def test_valid_prefixes_are_returned_unchanged(prefix: str) -> None:
     assert check_prefix(prefix) == prefix
 
 
 @pytest.mark.parametrize(
     "prefix", ["shop", ":", "a:b:", "a::", "sh op:", "shöp:", "shop:\n", "a*:", "a%:", 5, b"a:"]
 )
-def test_what_is_no_prefix_is_a_configuration_error(prefix: Any) -> None:
+def test_an_invalid_prefix_is_a_configuration_error(prefix: Any) -> None:
     with pytest.raises(ConfigurationError, match="such as 'shop:'"):
         check_prefix(prefix)
 
@@ -75,31 +76,31 @@ def test_reserved_prefixes_are_a_configuration_error(prefix: str) -> None:
 
 
 @given(TRICKY, TRICKY)
-def test_a_pattern_matches_what_its_definition_says(pattern: str, text: str) -> None:
-    """Against the definition itself, in the plainest code there is."""
+def test_a_pattern_matches_as_defined(pattern: str, text: str) -> None:
+    """Compared with the definition, written as plainly as possible."""
     assert bool(pattern_regex(pattern).fullmatch(text)) == matches(pattern, text)
 
 
 @given(TRICKY)
-def test_without_a_star_a_pattern_matches_itself_alone(text: str) -> None:
+def test_a_pattern_without_a_star_matches_only_itself(text: str) -> None:
     pattern = text.replace("*", "")
     assert pattern_regex(pattern).fullmatch(pattern)
     assert not pattern_regex(pattern).fullmatch(pattern + "x")
 
 
 @given(TRICKY, TRICKY)
-def test_every_match_begins_with_the_literal_prefix(pattern: str, text: str) -> None:
+def test_every_match_starts_with_the_literal_prefix(pattern: str, text: str) -> None:
     if pattern_regex(pattern).fullmatch(text):
         assert text.startswith(literal_prefix(pattern))
 
 
-def test_a_pattern_of_many_stars_is_matched_in_no_time() -> None:
-    """A pattern that backtracks without end would hang the event loop."""
+def test_a_pattern_of_many_stars_does_not_backtrack() -> None:
+    """A pattern that backtracks would block the event loop."""
     assert not pattern_regex("*a" * 50 + "*b").fullmatch("a" * 400)
 
 
 @pytest.mark.parametrize("pattern", ["", "a\0*", "*" * 513])
-def test_what_is_no_key_is_no_pattern(pattern: str) -> None:
+def test_an_invalid_key_is_an_invalid_pattern(pattern: str) -> None:
     with pytest.raises(ValueError, match="pattern"):
         check_pattern(pattern)
 

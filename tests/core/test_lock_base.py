@@ -1,4 +1,4 @@
-"""BaseLockProvider over a store that answers when the test says so."""
+"""BaseLockProvider on a store that answers when the test lets it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from goscope._tools.process import unique_name
 from goscope.backend import BaseLockProvider, Fence, StoreContext
 from goscope.errors import BackendBusy, ConfigurationError
 from goscope.providers import LockHolder
@@ -28,22 +27,22 @@ class Row:
 
 
 class SlowLocks(BaseLockProvider):
-    """Leases in a dictionary, behind a gate that holds every request back while it is closed.
+    """Leases in a dictionary. While ``answering`` is clear, every request waits.
 
-    A request is applied when it passes the gate; its answer takes one more turn of the loop.
+    A request is applied when it stops waiting; its answer takes one more tick of the loop.
     """
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(StoreContext(clock=clock, prefix="shop:", store_id="store"), "lock")
         self.clock = clock
         self.rows: dict[str, Row] = {}
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.answering = asyncio.Event()
+        self.answering.set()
         self.failure: Exception | None = None
         self._tokens = 0
 
     async def _request(self, work: Callable[[], T]) -> T:
-        await self.gate.wait()
+        await self.answering.wait()
         if self.failure is not None:
             raise self.failure
         result = work()
@@ -102,20 +101,20 @@ class SlowLocks(BaseLockProvider):
         return self._request(work)
 
 
-async def turns(count: int = 10) -> None:
+async def ticks(count: int = 10) -> None:
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-async def cancelled_while_closed(locks: SlowLocks, work: Awaitable[Any]) -> None:
-    """Cancel the work while its request is held back, and let it end."""
-    locks.gate.clear()
+async def cancel_during_request(locks: SlowLocks, work: Awaitable[Any]) -> None:
+    """Cancel the work while its request waits, then let the store answer."""
+    locks.answering.clear()
     task = asyncio.ensure_future(work)
-    await turns()
+    await ticks()
     task.cancel()
-    await turns()
+    await ticks()
     assert not task.done(), "the caller left before its request was answered"
-    locks.gate.set()
+    locks.answering.set()
     with pytest.raises(asyncio.CancelledError):
         await task
 
@@ -128,38 +127,40 @@ async def test_keys_are_stored_with_prefix_and_namespace() -> None:
     assert (handle.key, handle.stored_key, handle.store_id) == ("key", "shop:lock:key", "store")
 
 
-async def test_a_grant_to_a_cancelled_caller_is_released_before_the_cancellation_goes_on() -> None:
+async def test_a_grant_to_a_cancelled_caller_is_released_before_the_cancellation_is_raised() -> (
+    None
+):
     locks = SlowLocks(FakeClock())
-    await cancelled_while_closed(locks, locks.acquire("key"))
-    assert locks.rows == {}, "a lock was granted to nobody"
+    await cancel_during_request(locks, locks.acquire("key"))
+    assert locks.rows == {}, "the grant was not released"
 
 
-async def test_a_cancelled_caller_who_got_nothing_releases_nothing() -> None:
+async def test_a_cancelled_caller_without_a_grant_releases_nothing() -> None:
     locks = SlowLocks(FakeClock())
     held = await locks.acquire("key")
-    await cancelled_while_closed(locks, locks.acquire("key"))
+    await cancel_during_request(locks, locks.acquire("key"))
     assert held is not None
-    assert await held.is_valid(), "the lock of another was released"
+    assert await held.is_valid(), "the grant of another caller was released"
 
 
-async def test_a_failed_request_of_a_cancelled_caller_ends_in_its_cancellation() -> None:
+async def test_a_failed_request_of_a_cancelled_caller_raises_the_cancellation() -> None:
     locks = SlowLocks(FakeClock())
     locks.failure = BackendBusy("busy")
-    await cancelled_while_closed(locks, locks.acquire("key"))
+    await cancel_during_request(locks, locks.acquire("key"))
 
 
-async def test_a_cancelled_release_and_force_release_happen() -> None:
+async def test_a_cancelled_release_or_force_release_is_applied() -> None:
     locks = SlowLocks(FakeClock())
     handle = await locks.acquire("key")
     assert handle is not None
-    await cancelled_while_closed(locks, handle.release())
+    await cancel_during_request(locks, handle.release())
     assert locks.rows == {}
     await locks.acquire("key")
-    await cancelled_while_closed(locks, locks.force_release("key"))
+    await cancel_during_request(locks, locks.force_release("key"))
     assert locks.rows == {}
 
 
-async def test_a_release_that_failed_can_be_tried_again() -> None:
+async def test_a_failed_release_can_be_retried() -> None:
     locks = SlowLocks(FakeClock())
     handle = await locks.acquire("key")
     assert handle is not None
@@ -171,31 +172,31 @@ async def test_a_release_that_failed_can_be_tried_again() -> None:
     assert locks.rows == {}, "the second release did nothing"
 
 
-async def test_the_handle_counts_from_before_its_request() -> None:
-    """The answer may take long: the lease must not seem to run longer than the store says."""
+async def test_the_deadline_of_a_handle_counts_from_before_its_request() -> None:
+    """A late answer must not make the lease seem longer than it is in the store."""
     clock = FakeClock()
     locks = SlowLocks(clock)
-    locks.gate.clear()
+    locks.answering.clear()
     asking = asyncio.create_task(locks.acquire("key", "10s"))
     await clock.advance("4s")
-    locks.gate.set()
+    locks.answering.set()
     handle = await asking
     assert handle is not None
     await clock.advance("6s")
     assert handle.lost
-    assert await handle.is_valid(), "the store knows better, and is asked"
+    assert await handle.is_valid(), "the store was not asked"
     assert not handle.lost, "the handle did not learn from the answer"
 
 
-async def test_an_extension_counts_from_before_its_request() -> None:
+async def test_the_deadline_of_an_extension_counts_from_before_its_request() -> None:
     clock = FakeClock()
     locks = SlowLocks(clock)
     handle = await locks.acquire("key", "10s")
     assert handle is not None
-    locks.gate.clear()
+    locks.answering.clear()
     extending = asyncio.create_task(handle.extend("10s"))
     await clock.advance("4s")
-    locks.gate.set()
+    locks.answering.set()
     assert await extending
     await clock.advance("6s")
     assert handle.lost
@@ -206,13 +207,13 @@ async def test_a_refused_extension_is_remembered() -> None:
     handle = await locks.acquire("key", "10s")
     assert handle is not None
     await locks.force_release("key")
-    assert not handle.lost, "nobody told the handle yet"
+    assert not handle.lost, "the handle cannot know yet"
     assert not await handle.extend("10s")
     assert handle.lost
 
 
-async def test_a_failed_extension_is_not_taken_for_a_loss() -> None:
-    """The store did not answer: whether the lease is lost, only time can tell."""
+async def test_a_failed_extension_is_not_a_loss() -> None:
+    """The store did not answer, so the lease lasts until its deadline."""
     clock = FakeClock()
     locks = SlowLocks(clock)
     handle = await locks.acquire("key", "10s")
@@ -236,11 +237,11 @@ async def test_a_released_handle_is_not_lost() -> None:
 
 
 async def test_extending_by_owner_never_touches_a_later_grant() -> None:
-    """Not even when the lock changes hands between the two requests it takes."""
+    """Even if the lock is granted to another owner between its two requests."""
     clock = FakeClock()
     locks = SlowLocks(clock)
     await locks.acquire("key", "1s", owner="me")
-    extend = locks._extend
+    extend = locks._extend  # a primitive of the store, not of the library
 
     def after_a_takeover(key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
         locks.rows[key] = Row("you", 99, clock.steady_ms() + 5_000)
@@ -251,7 +252,7 @@ async def test_extending_by_owner_never_touches_a_later_grant() -> None:
     assert locks.rows["shop:lock:key"].expires_at == clock.steady_ms() + 5_000
 
 
-async def test_a_handle_is_a_fence_for_its_store_alone() -> None:
+async def test_a_handle_is_a_fence_only_for_its_store() -> None:
     locks = SlowLocks(FakeClock())
     handle = await locks.acquire("key")
     assert handle is not None
@@ -262,8 +263,8 @@ async def test_a_handle_is_a_fence_for_its_store_alone() -> None:
         other.fence(handle)
 
 
-async def test_a_handle_keeps_the_store_it_was_granted_by() -> None:
-    """Its provider may be connected to another store by the time the handle is used."""
+async def test_a_handle_keeps_the_store_that_granted_it() -> None:
+    """Its provider may be connected to another store when the handle is used."""
     locks = SlowLocks(FakeClock())
     handle = await locks.acquire("key")
     locks.context.store_id = "another store"
@@ -272,5 +273,6 @@ async def test_a_handle_keeps_the_store_it_was_granted_by() -> None:
 
 
 async def test_default_owners_are_unique() -> None:
-    owners = {unique_name() for _ in range(1_000)}
-    assert len(owners) == 1_000
+    locks = SlowLocks(FakeClock())
+    handles = [await locks.acquire(f"key:{number}") for number in range(1_000)]
+    assert len({handle.owner for handle in handles if handle is not None}) == 1_000

@@ -1,4 +1,4 @@
-"""What never has to wait leaves the event loop to others all the same."""
+"""LoopBudget: operations that never have to wait yield to the event loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+# Private: through the providers, its effect could be measured in real time only.
 from goscope._tools import loop_budget
 from goscope._tools.loop_budget import LoopBudget
 from goscope.backend import encode
@@ -15,7 +16,7 @@ from goscope.memory import MemoryAdapter
 
 
 class Clock:
-    """A clock of seconds that goes when it is told to."""
+    """A clock of seconds that the test moves."""
 
     now = 100.0
 
@@ -32,25 +33,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.mark.asyncio
-async def test_many_values_of_many_tasks_share_the_turns_of_the_loop(clock: Clock) -> None:
-    """Each value takes 10 us here: 50 of them are what one turn has room for."""
-    turn = 0
+async def test_many_values_of_many_tasks_are_spread_over_the_ticks(clock: Clock) -> None:
+    """Each value takes 10 us here, and 30 of them are the budget of one tick."""
+    tick = 0
     encoded = Counter[int]()
 
-    async def count_turns() -> None:
-        nonlocal turn
+    async def count_ticks() -> None:
+        nonlocal tick
         while True:
-            turn += 1
+            tick += 1
             await asyncio.sleep(0)
 
-    def noted(value: Any) -> str:
+    def count_encoded(value: Any) -> str:
         clock.now += 0.00001
-        encoded[turn] += 1
+        encoded[tick] += 1
         return encode(value)
 
     async with MemoryAdapter() as adapter:
-        adapter.context.encode = noted
-        counting = asyncio.create_task(count_turns())
+        adapter.context.encode = count_encoded
+        counting = asyncio.create_task(count_ticks())
         tasks = (
             adapter.cache.set_many({f"{task}:{number}": number for number in range(100)})
             for task in range(20)
@@ -63,7 +64,7 @@ async def test_many_values_of_many_tasks_share_the_turns_of_the_loop(clock: Cloc
 
 
 @pytest.mark.asyncio
-async def test_who_waits_gets_his_turn_in_order(clock: Clock) -> None:
+async def test_waiters_resume_in_their_order(clock: Clock) -> None:
     budget = LoopBudget()
     served: list[int] = []
 
@@ -77,8 +78,8 @@ async def test_who_waits_gets_his_turn_in_order(clock: Clock) -> None:
     assert served == list(range(10))
 
 
-async def lengths_of_turns(clock: Clock, budget: LoopBudget, seconds: float) -> list[float]:
-    """How long turns get that 20 share who take so long each time, after what they waited for."""
+async def lengths_of_ticks(clock: Clock, budget: LoopBudget, seconds: float) -> list[float]:
+    """The lengths of the ticks that 20 waiters share, each of which works so long once resumed."""
     lengths: list[float] = []
 
     async def work() -> None:
@@ -100,19 +101,19 @@ async def lengths_of_turns(clock: Clock, budget: LoopBudget, seconds: float) -> 
 
 
 @pytest.mark.asyncio
-async def test_fewer_get_a_turn_the_more_each_does_with_it(clock: Clock) -> None:
+async def test_fewer_waiters_resume_in_a_tick_the_longer_each_of_them_works(clock: Clock) -> None:
     budget = LoopBudget()
-    few = await lengths_of_turns(clock, budget, 0.0001)
+    few = await lengths_of_ticks(clock, budget, 0.0001)
     assert max(few[len(few) // 2 :]) <= 2 * loop_budget.TICK_BUDGET_S
-    one = await lengths_of_turns(clock, budget, 0.002)
+    one = await lengths_of_ticks(clock, budget, 0.002)
     assert sorted(one)[len(one) // 2] <= 0.003
-    many = await lengths_of_turns(clock, budget, 0.00001)
+    many = await lengths_of_ticks(clock, budget, 0.00001)
     assert max(many[len(many) // 2 :]) <= 1.5 * loop_budget.TICK_BUDGET_S
 
 
 @pytest.mark.asyncio
-async def test_one_that_waits_alone_gets_its_turn_however_often(clock: Clock) -> None:
-    """Nobody comes after it to tell how long it took, so that is guessed to be less each time."""
+async def test_a_sole_waiter_always_resumes(clock: Clock) -> None:
+    """No later waiter measures how long it worked, so the estimate must fall by itself."""
     budget = LoopBudget()
     for _ in range(20_000):
         assert not budget.exhausted(clock())
@@ -122,54 +123,54 @@ async def test_one_that_waits_alone_gets_its_turn_however_often(clock: Clock) ->
             await budget.wait()
 
 
-async def turns_to_serve(clock: Clock, budget: LoopBudget, waiting: int, others: float) -> int:
-    """How many turns it takes until so many had theirs, who do little with it.
+async def ticks_to_resume(clock: Clock, budget: LoopBudget, waiting: int, others: float) -> int:
+    """How many ticks it takes until so many waiters, each with little to do, have resumed.
 
-    ``others`` are the seconds that other work takes in each.
+    Other work takes ``others`` seconds in each tick.
     """
-    turns = 0
+    ticks = 0
 
     async def watch() -> None:
-        nonlocal turns
+        nonlocal ticks
         while True:
             clock.now += others
-            turns += 1
+            ticks += 1
             await asyncio.sleep(0)
 
     async def work() -> None:
         if not budget.exhausted(clock()):
-            clock.now += 1  # the first one uses it up
+            clock.now += 1  # the first one uses up the budget
         else:
             await budget.wait()
 
     watching = asyncio.create_task(watch())
     await asyncio.gather(*(work() for _ in range(waiting)))
     watching.cancel()
-    return turns
+    return ticks
 
 
 @pytest.mark.asyncio
-async def test_who_took_long_once_does_not_hold_up_others_for_good(clock: Clock) -> None:
+async def test_waiters_that_once_worked_long_do_not_delay_others_permanently(clock: Clock) -> None:
     budget = LoopBudget()
-    await lengths_of_turns(clock, budget, 0.002)
-    assert await turns_to_serve(clock, budget, 80, 0) < 40
+    await lengths_of_ticks(clock, budget, 0.002)
+    assert await ticks_to_resume(clock, budget, 80, 0) < 40
 
 
 @pytest.mark.asyncio
-async def test_other_work_does_not_hold_up_those_who_wait(clock: Clock) -> None:
-    assert await turns_to_serve(clock, LoopBudget(), 80, 0.002) < 28
+async def test_other_work_does_not_delay_the_waiters(clock: Clock) -> None:
+    assert await ticks_to_resume(clock, LoopBudget(), 80, 0.002) < 28
 
 
-def test_a_turn_that_ended_with_its_loop_holds_up_nobody(clock: Clock) -> None:
+def test_a_tick_that_ended_with_its_loop_delays_no_waiter(clock: Clock) -> None:
     budget = LoopBudget()
     first = asyncio.new_event_loop()
 
     def begin() -> None:
         assert not budget.exhausted(clock())
         clock.now += 1
-        first.stop()  # before the turn has ended
+        first.stop()  # before the tick has ended
 
-    async def go_on() -> None:
+    async def continue_in_new_loop() -> None:
         assert budget.exhausted(clock())
         async with asyncio.timeout(10):
             await budget.wait()
@@ -178,18 +179,18 @@ def test_a_turn_that_ended_with_its_loop_holds_up_nobody(clock: Clock) -> None:
     first.call_soon(begin)
     first.run_forever()
     first.close()
-    asyncio.run(go_on())
+    asyncio.run(continue_in_new_loop())
 
 
-def test_another_loop_does_not_disturb_the_one_that_has_the_turn(clock: Clock) -> None:
+def test_another_loop_does_not_affect_the_first_one(clock: Clock) -> None:
     budget = LoopBudget()
 
     async def main() -> None:
-        elsewhere = asyncio.create_task(asyncio.to_thread(asyncio.run, budget.wait()))
+        in_other_loop = asyncio.create_task(asyncio.to_thread(asyncio.run, budget.wait()))
         assert not budget.exhausted(clock())
         clock.now += 1
         async with asyncio.timeout(10):
             await budget.wait()
-            await elsewhere
+            await in_other_loop
 
     asyncio.run(main())

@@ -1,4 +1,4 @@
-"""What the contract leaves open, as the backend "memory" does it."""
+"""How the backend "memory" decides what the contract leaves open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def adapter(clock: FakeClock) -> AsyncGenerator[MemoryAdapter]:
 
 @pytest.mark.asyncio
 async def test_text_that_does_not_decode_is_a_miss_and_an_event(adapter: MemoryAdapter) -> None:
-    """In the cache, which may lose anything; each lookup counts as one miss."""
+    """A cache may lose anything; each lookup counts as one miss."""
     events: list[Event] = []
     adapter.observe(events.append)
     adapter.records.cache["shop:cache:bad"] = StoredEntry("{")
@@ -45,7 +45,7 @@ async def test_text_that_does_not_decode_is_a_miss_and_an_event(adapter: MemoryA
 
 
 @pytest.mark.asyncio
-async def test_a_corrupt_counter_is_an_error_and_is_left_alone(adapter: MemoryAdapter) -> None:
+async def test_a_corrupt_counter_is_an_error_and_stays_unchanged(adapter: MemoryAdapter) -> None:
     adapter.records.cache["shop:cache:bad"] = StoredEntry("{")
     with pytest.raises(CorruptValue, match="'bad'"):
         await adapter.cache.increment("bad")
@@ -58,7 +58,7 @@ async def test_a_corrupt_result_is_an_error(adapter: MemoryAdapter) -> None:
     adapter.records.results["shop:bad"] = StoredResult("{", None)
     with pytest.raises(CorruptValue, match="'bad'"):
         await adapter.idempotency.get("bad")
-    assert await adapter.idempotency.delete("bad"), "it must be possible to delete it"
+    assert await adapter.idempotency.delete("bad"), "a corrupt result could not be deleted"
 
 
 @pytest.mark.asyncio
@@ -84,8 +84,8 @@ async def test_prune_counts_what_it_removes(adapter: MemoryAdapter, clock: FakeC
 
 
 @pytest.mark.asyncio
-async def test_what_expired_does_not_pile_up(adapter: MemoryAdapter, clock: FakeClock) -> None:
-    """A program that never prunes must not grow without end, in any of the three tables."""
+async def test_expired_records_do_not_accumulate(adapter: MemoryAdapter, clock: FakeClock) -> None:
+    """The store of a program that never prunes must not grow without limit."""
     for number in range(10_000):
         await adapter.cache.set(f"key{number}", number, "1s")
         await adapter.idempotency.set(f"key{number}", number, "1s")
@@ -101,7 +101,7 @@ async def test_what_expired_does_not_pile_up(adapter: MemoryAdapter, clock: Fake
 async def test_a_lease_that_expired_within_a_day_still_fences(
     adapter: MemoryAdapter, clock: FakeClock
 ) -> None:
-    """The sweep that forgets old leases leaves those alone whose holder may yet write."""
+    """The sweep keeps leases whose holder may still write."""
     handle = await adapter.lease.acquire("mine", "1s")
     await clock.advance("23h")
     for number in range(3_000):

@@ -1,4 +1,4 @@
-"""Stores whose time the tests pass, and waiting for what other tasks and threads do."""
+"""Stores on a fake clock, calls that a test pauses, and waiting for tasks and threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from goscope import Scope
+from goscope import LockProvider, Scope
 from goscope.backend import milliseconds
 from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock
@@ -16,7 +16,7 @@ from goscope_sqlite import SQLiteAdapter
 
 
 class Store:
-    """One store on a clock that stands still; each scope on it is as one in its own process."""
+    """One store on a fake clock. Its scopes share it as scopes of several processes do."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.clock = FakeClock()
@@ -28,29 +28,29 @@ class Store:
         """A closed scope on the store."""
         if self._path is None:
             return Scope(persistence=self._memory, **settings)
-        # Reads in the loop: `settle` waits for the writer's thread and for no other.
+        # It reads in the loop, so that `wait_until_idle` has only the writer's thread to wait for.
         adapter = SQLiteAdapter(self._path, locks="shared", reads="loop", clock=self.clock)
         self._files.append(adapter)
         return Scope(persistence=adapter, **settings)
 
-    async def pass_time(self, duration: str) -> None:
-        """Let time pass in steps so short that a thread's answer is late for one at most."""
+    async def advance(self, duration: str) -> None:
+        """Advance the clock in steps so short that a thread's answer is late by one at most."""
         left = milliseconds(duration)
         while left > 0:
             step = min(left, 500) if self._files else left
             await self.clock.advance(f"{step}ms")
-            await self.settle()
+            await self.wait_until_idle()
             left -= step
 
-    async def settle(self) -> None:
-        """Let every task go on until it waits for time, or for another task that does."""
-        await turns()
+    async def wait_until_idle(self) -> None:
+        """Return when every task waits for the clock, or for another task that does."""
+        await ticks()
         for adapter in self._files:
             if adapter.is_connected:
-                # Behind all that was submitted before, in the thread that does it.
+                # The writer's thread finishes it after everything that was submitted before.
                 assert adapter.cache is not None
-                await adapter.cache.delete("nobody's")
-                await turns()
+                await adapter.cache.delete("unused")
+                await ticks()
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -60,7 +60,7 @@ class Store:
 
 
 class ForeignAdapter:
-    """An adapter that fulfils the Protocol and nothing more, without our base class."""
+    """An adapter that fulfils the Protocol without goscope's base class."""
 
     def __init__(self) -> None:
         ours = MemoryAdapter()
@@ -82,52 +82,65 @@ class ForeignAdapter:
         self.is_connected = False
 
 
-async def turns(count: int = 40) -> None:
-    """Let the other tasks of the loop run."""
+class PausedCall:
+    """A call that pauses until the test resumes it; it counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.running = 0
+        self.max_running = 0
+        self._resumed = asyncio.Event()
+        self._starts = asyncio.Semaphore(0)
+
+    async def run(self, result: Any = None) -> Any:
+        """Pause until `resume`, then return the result."""
+        self.calls += 1
+        self.running += 1
+        self.max_running = max(self.max_running, self.running)
+        self._starts.release()
+        try:
+            await self._resumed.wait()
+        finally:
+            self.running -= 1
+        return result
+
+    async def started(self, count: int = 1) -> None:
+        """Wait until ``count`` more calls have started."""
+        async with asyncio.timeout(30):
+            for _ in range(count):
+                await self._starts.acquire()
+
+    def resume(self) -> None:
+        """Resume the paused calls; later ones do not pause."""
+        self._resumed.set()
+
+
+async def ticks(count: int = 40) -> None:
+    """Let the event loop run for so many iterations."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what a thread or process brings about."""
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for a condition that a thread or another process brings about."""
     async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110  # a thread sets no event
             await asyncio.sleep(0.001)
 
 
-def watchers() -> list[asyncio.Task[Any]]:
-    """The tasks that keep leases."""
+def block_loop(clock: FakeClock, duration_ms: int) -> None:
+    """Let time pass without a tick of the event loop, as a body does that blocks it."""
+    clock._move_to(clock.steady_ms() + duration_ms)  # private: `advance` runs the loop
+
+
+def leases_of(gs: Scope) -> LockProvider:
+    """The leases of the features of an open scope."""
+    leases = gs.persistence.lease
+    assert leases is not None
+    return leases
+
+
+def lease_watchers() -> list[asyncio.Task[Any]]:
+    """The tasks that renew leases."""
+    # By their private name: a task that was left behind shows nowhere else.
     return [task for task in asyncio.all_tasks() if "LeaseGuard._watch" in repr(task)]
-
-
-class Gate:
-    """A body that says that it runs, and stays until it is opened."""
-
-    def __init__(self) -> None:
-        self.entered = 0
-        self.running = 0
-        self.most_running = 0
-        self._open = asyncio.Event()
-        self._arrivals = asyncio.Semaphore(0)
-
-    async def passing(self, result: Any = None) -> Any:
-        """The body."""
-        self.entered += 1
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        self._arrivals.release()
-        try:
-            await self._open.wait()
-        finally:
-            self.running -= 1
-        return result
-
-    async def arrival(self, count: int = 1) -> None:
-        """Wait until somebody, or so many, came into the body."""
-        async with asyncio.timeout(30):
-            for _ in range(count):
-                await self._arrivals.acquire()
-
-    def open(self) -> None:
-        """Let everybody through."""
-        self._open.set()

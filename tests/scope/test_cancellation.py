@@ -1,4 +1,4 @@
-"""A cancelled caller of a feature leaves no lease, no watcher and no half-written state behind."""
+"""A cancelled caller of a feature leaves no lease, no watcher and no partial state behind."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 
 from goscope import CircuitBreakerState, Scope
 
-from .support import turns, watchers
+from .support import lease_watchers, leases_of, ticks
 
 pytestmark = pytest.mark.asyncio
 
 
 async def body() -> int:
-    await turns(2)
+    await ticks(2)
     return 7
 
 
 async def probe(gs: Scope) -> int:
-    """A call through a circuit that is half-open."""
+    """A call through a half-open circuit."""
     circuits = gs.persistence.circuit_breaker
     assert circuits is not None
     await circuits.set_state("key", CircuitBreakerState(state="half-open"))
@@ -36,7 +36,7 @@ FEATURES: dict[str, Callable[[Scope], Awaitable[int]]] = {
 
 
 async def steps(count: int) -> None:
-    await turns(count)
+    await ticks(count)
 
 
 async def milliseconds(count: int) -> None:
@@ -46,7 +46,7 @@ async def milliseconds(count: int) -> None:
 @pytest.mark.parametrize("pause", [steps, milliseconds])
 @pytest.mark.parametrize("count", range(0, 13, 2))
 @pytest.mark.parametrize("feature", FEATURES)
-async def test_whenever_it_comes(
+async def test_a_caller_cancelled_at_any_time_leaves_nothing_behind(
     gs: Scope,
     other: Scope,
     feature: str,
@@ -61,9 +61,7 @@ async def test_whenever_it_comes(
     cancelled.cancel()
     await asyncio.wait([cancelled])
     assert cancelled.cancelled() or cancelled.result() == 7
-    assert watchers() == []
-    leases = gs.persistence.lease
-    assert leases is not None
-    assert await leases.holder(f"{feature}:key") is None
+    assert lease_watchers() == []
+    assert await leases_of(gs).holder(f"{feature}:key") is None
     for scope in (gs, other):
         assert await call(scope) == 7

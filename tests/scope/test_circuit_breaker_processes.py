@@ -14,7 +14,16 @@ import pytest_asyncio
 
 from goscope import CircuitBreakerState, CircuitBreakerStateProvider, Scope
 
-from .peers import Peer, began, journal, open_gate, peers
+from .workers import (
+    EXPIRING,
+    PATIENCE_S,
+    Worker,
+    bodies_started,
+    call_all,
+    end_bodies,
+    journal,
+    workers,
+)
 
 pytestmark = pytest.mark.asyncio
 
@@ -29,172 +38,166 @@ async def circuits(tmp_path: Path) -> AsyncIterator[CircuitBreakerStateProvider]
         yield gs.persistence.circuit_breaker
 
 
-async def found(circuits: CircuitBreakerStateProvider) -> tuple[str, int]:
+async def state_of(circuits: CircuitBreakerStateProvider) -> tuple[str, int]:
     state = await circuits.get_state("key") or CircuitBreakerState()
     return state.state, state.failure_count
 
 
-async def let_reset_timeout_be_over(circuits: CircuitBreakerStateProvider) -> None:
+async def open_past_reset_timeout(circuits: CircuitBreakerStateProvider) -> None:
     two_hours_ago = round(time.time() * 1000) - 7_200_000
     state = CircuitBreakerState(state="open", failure_count=1, last_failure_time=two_hours_ago)
     await circuits.set_state("key", state)
 
 
-async def probe_when_free(peer: Peer, **order: Any) -> None:
-    """Let a process call until nobody else probes."""
-    async with asyncio.timeout(30):
-        while await peer.call("circuit", **order) == ["CircuitOpen"]:  # noqa: ASYNC110  # it sets no event here
+async def probe_when_free(worker: Worker, **request: Any) -> None:
+    """Let a process call until no other one probes."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await worker.call("call_circuit", **request) == ["CircuitOpen"]:  # noqa: ASYNC110  # a process sets no event
             await asyncio.sleep(0.05)
 
 
-async def call_all(callers: list[Peer], call: str, **order: Any) -> list[Any]:
-    for peer in callers:
-        peer.tell(call, **order)
-    return [answer for peer in callers for answer in await peer.answers()]
-
-
-async def test_of_all_processes_one_call_probes(
+async def test_one_call_of_all_processes_probes(
     tmp_path: Path, circuits: CircuitBreakerStateProvider
 ) -> None:
-    """Its failure opens the circuit again, so that of 8 times 5 callers no other gets through."""
-    await let_reset_timeout_be_over(circuits)
-    async with peers(tmp_path, 8) as callers:
-        answers = await call_all(callers, "circuit", times=5, fails=True, options=OPEN_FOR_AN_HOUR)
+    """Its failure reopens the circuit, which rejects the other 39 callers of 8 processes."""
+    await open_past_reset_timeout(circuits)
+    async with workers(tmp_path, 8) as callers:
+        results = await call_all(
+            callers, "call_circuit", times=5, fails=True, options=OPEN_FOR_AN_HOUR
+        )
     assert len(journal(tmp_path)) == 1
-    assert Counter(answers) == {"ZeroDivisionError": 1, "CircuitOpen": 39}
-    assert await found(circuits) == ("open", 2)
+    assert Counter(results) == {"ZeroDivisionError": 1, "CircuitOpen": 39}
+    assert await state_of(circuits) == ("open", 2)
 
 
-async def test_the_slot_of_a_killed_prober_is_free_at_once(
+async def test_the_slot_of_a_killed_probe_is_free_before_its_lease_expires(
     tmp_path: Path, circuits: CircuitBreakerStateProvider
 ) -> None:
-    """On one host its death is seen; the lease would have run for an hour."""
-    await let_reset_timeout_be_over(circuits)
-    async with peers(tmp_path, 2, lease_ttl="1h") as (prober, next_one):
-        prober.tell("circuit", gate="never", options=OPEN_FOR_AN_HOUR)
-        await began(tmp_path, 1)
-        assert await next_one.call("circuit", options=OPEN_FOR_AN_HOUR) == ["CircuitOpen"]
-        await prober.kill()
-        assert await next_one.call("circuit", options=OPEN_FOR_AN_HOUR) == [next_one.pid]
-    assert await found(circuits) == ("closed", 0)
+    await open_past_reset_timeout(circuits)
+    async with workers(tmp_path, 2) as (killed, next_one):
+        killed.send("call_circuit", until="never", options=OPEN_FOR_AN_HOUR)
+        await bodies_started(tmp_path, 1)
+        assert await next_one.call("call_circuit", options=OPEN_FOR_AN_HOUR) == ["CircuitOpen"]
+        await killed.kill()
+        assert await next_one.call("call_circuit", options=OPEN_FOR_AN_HOUR) == [next_one.pid]
+    assert await state_of(circuits) == ("closed", 0)
 
 
 @pytest.mark.parametrize(
     ("late_fails", "left"),
     [(False, ("open", 2)), (True, ("closed", 0))],
-    ids=["a success does not close what failed", "a failure does not open what was closed"],
+    ids=["a success after a failure", "a failure after a success"],
 )
-async def test_the_late_outcome_of_a_stopped_prober_counts_for_nothing(
+async def test_the_late_outcome_of_a_suspended_probe_does_not_count(
     tmp_path: Path, circuits: CircuitBreakerStateProvider, late_fails: bool, left: tuple[str, int]
 ) -> None:
-    """Deaf to its event loop, it wakes to a body that ends before anything ends the body."""
-    await let_reset_timeout_be_over(circuits)
-    async with peers(tmp_path, 2, lease_ttl="500ms") as (stopped, newer):
-        order = {"options": OPEN_FOR_AN_HOUR}
-        stopped.tell("circuit", gate="gate", deaf=True, fails=late_fails, **order)
-        await began(tmp_path, 1)
-        stopped.stop()
-        await probe_when_free(newer, fails=not late_fails, **order)
-        assert await found(circuits) == left
-        open_gate(tmp_path)
-        stopped.go_on()
-        await stopped.answers()
-    assert journal(tmp_path) == [stopped.pid, newer.pid]
-    assert await found(circuits) == left
+    """Its body blocks the event loop, and ends before anything can cancel it."""
+    await open_past_reset_timeout(circuits)
+    async with (
+        workers(tmp_path, 1, lease_ttl=EXPIRING) as [late],
+        workers(tmp_path, 1) as [newer],
+    ):
+        options = OPEN_FOR_AN_HOUR
+        late.send("call_circuit", until="end", blocks_loop=True, fails=late_fails, options=options)
+        await bodies_started(tmp_path, 1)
+        late.suspend()
+        await probe_when_free(newer, fails=not late_fails, options=options)
+        assert await state_of(circuits) == left
+        end_bodies(tmp_path)
+        late.resume()
+        await late.results()
+    assert journal(tmp_path) == [late.pid, newer.pid]
+    assert await state_of(circuits) == left
 
 
 async def test_probes_of_all_processes_count_as_successes(
     tmp_path: Path, circuits: CircuitBreakerStateProvider
 ) -> None:
     options = {**OPEN_FOR_AN_HOUR, "success_threshold": 3}
-    await let_reset_timeout_be_over(circuits)
-    async with peers(tmp_path, 3) as callers:
-        for successes, peer in enumerate(callers):
+    await open_past_reset_timeout(circuits)
+    async with workers(tmp_path, 3) as callers:
+        for successes, worker in enumerate(callers):
             state = await circuits.get_state("key")
             assert state is not None
             assert (state.state != "closed", state.success_count) == (True, successes)
-            assert await peer.call("circuit", options=options) == [peer.pid]
-    assert await found(circuits) == ("closed", 0)
+            assert await worker.call("call_circuit", options=options) == [worker.pid]
+    assert await state_of(circuits) == ("closed", 0)
 
 
 async def test_no_failure_of_any_process_is_lost(
     tmp_path: Path, circuits: CircuitBreakerStateProvider
 ) -> None:
-    """The last of 8 times 50 opens the circuit, and none before it."""
+    """The last one of 8 times 50 opens the circuit."""
     options = {"failure_threshold": 400, "reset_timeout": "1h"}
-    async with peers(tmp_path, 8) as callers:
-        answers = await call_all(callers, "circuit", times=50, fails=True, options=options)
-        assert Counter(answers) == {"ZeroDivisionError": 400}
-        assert await found(circuits) == ("open", 400)
-        assert await call_all(callers, "circuit", options=options) == ["CircuitOpen"] * 8
+    async with workers(tmp_path, 8) as callers:
+        results = await call_all(callers, "call_circuit", times=50, fails=True, options=options)
+        assert Counter(results) == {"ZeroDivisionError": 400}
+        assert await state_of(circuits) == ("open", 400)
+        assert await call_all(callers, "call_circuit", options=options) == ["CircuitOpen"] * 8
 
 
-# --- by hand ---------------------------------------------------------------------------------
-
-
-async def test_a_circuit_held_open_is_so_in_all_processes_until_it_is_closed(
+async def test_a_forced_open_circuit_is_open_in_all_processes_until_it_is_closed(
     tmp_path: Path, circuits: CircuitBreakerStateProvider
 ) -> None:
-    """The reset timeout, long over, lets no probe through."""
+    """Its reset timeout has passed, and yet it admits no probe."""
     options = {"reset_timeout": "1ms"}
-    async with peers(tmp_path, 3) as callers:
+    async with workers(tmp_path, 3) as callers:
         for end in ("force_close", "reset"):
             await callers[0].call("force_open", options=options)
             await asyncio.sleep(0.05)
-            refused = await call_all(callers, "circuit", times=5, options=options)
+            refused = await call_all(callers, "call_circuit", times=5, options=options)
             assert refused == ["CircuitOpen"] * 15
             await callers[1].call(end, options=options)
-            passed = await call_all(callers, "circuit", options=options)
-            assert passed == [peer.pid for peer in callers]
+            passed = await call_all(callers, "call_circuit", options=options)
+            assert passed == [worker.pid for worker in callers]
     assert len(journal(tmp_path)) == 6
 
 
 @pytest.mark.parametrize(
-    ("decision", "fails", "left"),
+    ("change", "fails", "left"),
     [
         ("force_open", False, ("open", 0)),
         ("force_close", True, ("closed", 0)),
         ("reset", True, ("closed", 0)),
     ],
 )
-async def test_a_decision_by_hand_outlives_the_probe_of_another_process(
+async def test_a_forced_change_survives_the_probe_of_another_process(
     tmp_path: Path,
     circuits: CircuitBreakerStateProvider,
-    decision: str,
+    change: str,
     fails: bool,
     left: tuple[str, int],
 ) -> None:
-    await let_reset_timeout_be_over(circuits)
-    async with peers(tmp_path, 2) as (prober, decider):
-        prober.tell("circuit", gate="gate", fails=fails, options=OPEN_FOR_AN_HOUR)
-        await began(tmp_path, 1)
-        await decider.call(decision, options=OPEN_FOR_AN_HOUR)
-        assert await found(circuits) == left
-        open_gate(tmp_path)
-        assert await prober.answers() == ["ZeroDivisionError" if fails else prober.pid]
-    assert await found(circuits) == left
+    await open_past_reset_timeout(circuits)
+    async with workers(tmp_path, 2) as (probing, forcing):
+        probing.send("call_circuit", until="end", fails=fails, options=OPEN_FOR_AN_HOUR)
+        await bodies_started(tmp_path, 1)
+        await forcing.call(change, options=OPEN_FOR_AN_HOUR)
+        assert await state_of(circuits) == left
+        end_bodies(tmp_path)
+        assert await probing.results() == ["ZeroDivisionError" if fails else probing.pid]
+    assert await state_of(circuits) == left
 
 
-async def test_who_decide_at_once_are_all_heard_and_the_last_one_stays(
+async def test_concurrent_forced_changes_are_all_applied_and_the_last_one_decides(
     tmp_path: Path, circuits: CircuitBreakerStateProvider
 ) -> None:
-    """Among probes that fail and succeed, as fast as the reset timeout lets them."""
+    """Probes succeed and fail concurrently, as fast as the reset timeout admits them."""
     options = {"failure_threshold": 1, "reset_timeout": "1ms"}
-    async with peers(tmp_path, 6) as callers:
-        *deciders, failing, succeeding = callers
+    async with workers(tmp_path, 6) as callers:
+        *forcing, failing, succeeding = callers
         for _ in range(3):
-            failing.tell("circuit", times=20, fails=True, options=options)
-            succeeding.tell("circuit", times=20, options=options)
-            for peer, decision in zip(
-                deciders, ("force_open", "force_close", "reset", "force_open"), strict=True
-            ):
-                peer.tell(decision, times=5, options=options)
-            for peer in deciders:
-                assert await peer.answers() == [None] * 5
-            await deciders[0].call("force_open", options=options)
-            await failing.answers()
-            await succeeding.answers()
+            failing.send("call_circuit", times=20, fails=True, options=options)
+            succeeding.send("call_circuit", times=20, options=options)
+            changes = ("force_open", "force_close", "reset", "force_open")
+            for worker, change in zip(forcing, changes, strict=True):
+                worker.send(change, times=5, options=options)
+            for worker in forcing:
+                assert await worker.results() == [None] * 5
+            await forcing[0].call("force_open", options=options)
+            await failing.results()
+            await succeeding.results()
             state = await circuits.get_state("key")
             assert state is not None
             assert (state.state, state.last_failure_time) == ("open", None)
-            assert await call_all(callers, "circuit", options=options) == ["CircuitOpen"] * 6
+            assert await call_all(callers, "call_circuit", options=options) == ["CircuitOpen"] * 6

@@ -1,4 +1,4 @@
-"""``gs.lock`` and ``gs.try_lock``: who gets it, who waits, what a cancellation leaves behind."""
+"""``gs.lock``: acquiring, waiting, renewing, and what a cancellation leaves behind."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from goscope.memory import MemoryAdapter
 from goscope.providers import Milliseconds
 from goscope.testing import FakeClock
 
-from .support import Gate, Store, turns, until
+from .support import PausedCall, Store, ticks, wait_until
 
 pytestmark = pytest.mark.asyncio
 
 
 async def is_free(gs: Scope, key: str) -> bool:
-    """Whether the lock can be taken, by a scope that keeps no queue of its own for it."""
+    """Whether the lock can be acquired at once."""
     handle = await gs.lock(key).try_acquire()
     if handle is not None:
         await handle.release()
     return handle is not None
 
 
-async def test_the_body_runs_alone(gs: Scope) -> None:
-    gate = Gate()
+async def test_one_body_runs_at_a_time(gs: Scope) -> None:
+    paused = PausedCall()
 
     async def enter() -> None:
         async with gs.lock("door"):
-            await gate.passing()
+            await paused.run()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(5):
             group.create_task(enter())
-        await gate.arrival()
-        await turns()
-        gate.open()
-    assert gate.entered == 5
-    assert gate.most_running == 1
+        await paused.started()
+        await ticks()
+        paused.resume()
+    assert paused.calls == 5
+    assert paused.max_running == 1
 
 
-async def test_it_is_free_after_the_block_and_after_an_error_in_it(gs: Scope, other: Scope) -> None:
+async def test_a_lock_is_free_after_its_block_and_after_an_error_in_it(
+    gs: Scope, other: Scope
+) -> None:
     async with gs.lock("door"):
         assert not await is_free(other, "door")
     assert await is_free(other, "door")
@@ -52,12 +54,12 @@ async def test_it_is_free_after_the_block_and_after_an_error_in_it(gs: Scope, ot
     assert await is_free(other, "door")
 
 
-async def test_different_keys_do_not_wait_for_each_other(gs: Scope) -> None:
+async def test_different_keys_exclude_nothing(gs: Scope) -> None:
     async with gs.lock("one"), gs.lock("two", wait=0):
         pass
 
 
-async def test_it_is_given_first_come_first_served(gs: Scope) -> None:
+async def test_waiters_are_served_in_their_order(gs: Scope) -> None:
     order: list[int] = []
 
     async def enter(number: int) -> None:
@@ -67,15 +69,15 @@ async def test_it_is_given_first_come_first_served(gs: Scope) -> None:
     async with asyncio.TaskGroup() as group, gs.lock("door"):
         for number in range(8):
             group.create_task(enter(number))
-            await turns(3)
+            await ticks(3)
     assert order == list(range(8))
 
 
-async def test_who_tries_once_does_not_jump_the_queue(gs: Scope) -> None:
-    """The lock is free for a moment while the first in the queue is waking up."""
+async def test_try_acquire_does_not_jump_the_queue(gs: Scope) -> None:
+    """The lock is free for a moment before the first waiter runs."""
     handle = await gs.lock("door").acquire()
     waiting = asyncio.create_task(gs.lock("door").acquire())
-    await turns()
+    await ticks()
     await handle.release()
     assert await gs.lock("door").try_acquire() is None
     await (await waiting).release()
@@ -91,12 +93,12 @@ async def test_wait_0_tries_once(gs: Scope, other: Scope) -> None:
 
 async def test_a_timeout_names_key_and_holder(store: Store, gs: Scope, other: Scope) -> None:
     async with gs.lock("door") as handle:
-        await store.pass_time("2s")
+        await store.advance("2s")
         waiting = asyncio.create_task(other.lock("door", wait="3s").acquire())
-        await store.settle()
-        await store.pass_time("2900ms")
+        await store.wait_until_idle()
+        await store.advance("2900ms")
         assert not waiting.done()
-        await store.pass_time("200ms")
+        await store.advance("200ms")
         with pytest.raises(LockTimeout, match=r"lock 'door' was not free within 3.* s") as caught:
             await waiting
     error = caught.value
@@ -108,86 +110,86 @@ async def test_a_timeout_names_key_and_holder(store: Store, gs: Scope, other: Sc
     assert isinstance(error, TimeoutError)
 
 
-async def test_who_waits_in_the_queue_times_out_too(store: Store, gs: Scope) -> None:
+async def test_a_waiter_behind_another_one_times_out_too(store: Store, gs: Scope) -> None:
     async with gs.lock("door"):
         patient = asyncio.create_task(gs.lock("door").acquire())
-        await store.settle()
+        await store.wait_until_idle()
         waiting = asyncio.create_task(gs.lock("door", wait="1s").acquire())
-        await store.settle()
-        await store.pass_time("1100ms")
+        await store.wait_until_idle()
+        await store.advance("1100ms")
         with pytest.raises(LockTimeout):
             await waiting
     await (await patient).release()
 
 
-async def test_waiting_ends_with_the_release(gs: Scope) -> None:
-    """No time passes: nobody polls for what its own process releases."""
+async def test_a_release_in_the_same_process_wakes_a_waiter_at_once(gs: Scope) -> None:
+    """No time passes, so the waiter has not polled."""
     handle = await gs.lock("door").acquire()
     waiting = asyncio.create_task(gs.lock("door").acquire())
-    await turns()
+    await ticks()
     await handle.release()
     async with asyncio.timeout(10):
         await (await waiting).release()
 
 
-async def test_a_lock_released_by_another_scope_is_found(
+async def test_a_waiter_notices_a_release_by_another_process(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     handle = await gs.lock("door").acquire()
     waiting = asyncio.create_task(other.lock("door").acquire())
-    await store.settle()
+    await store.wait_until_idle()
     await handle.release()
-    await store.pass_time("60ms")
-    await until(waiting.done)
+    await store.advance("60ms")
+    await wait_until(waiting.done)
     await (await waiting).release()
 
 
-async def test_it_is_renewed_while_the_body_runs(store: Store, gs: Scope, other: Scope) -> None:
+async def test_a_lock_is_renewed_while_its_body_runs(store: Store, gs: Scope, other: Scope) -> None:
     async with gs.lock("door", ttl="9s"):
         for _ in range(4):
-            await store.pass_time("7s")
+            await store.advance("7s")
             assert not await is_free(other, "door")
 
 
-async def test_acquired_by_hand_it_is_not_renewed(store: Store, gs: Scope, other: Scope) -> None:
+async def test_a_lock_from_acquire_is_not_renewed(store: Store, gs: Scope, other: Scope) -> None:
     handle = await gs.lock("door", ttl="9s").acquire()
-    await store.pass_time("8s")
+    await store.advance("8s")
     assert not await is_free(other, "door")
-    await store.pass_time("2s")
+    await store.advance("2s")
     assert handle.lost
     assert await is_free(other, "door")
 
 
-async def test_without_a_ttl_it_runs_for_the_default_of_the_adapter(
+async def test_without_a_ttl_a_lock_runs_for_the_default_of_the_adapter(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     await gs.lock("door").acquire()
     assert await gs.lock("gate").try_acquire() is not None
-    await store.pass_time("29s")
+    await store.advance("29s")
     assert not await is_free(other, "door")
     assert not await is_free(other, "gate")
-    await store.pass_time("2s")
+    await store.advance("2s")
     assert await is_free(other, "door")
     assert await is_free(other, "gate")
 
 
 @pytest.mark.parametrize("step", [-timedelta(hours=1), timedelta(hours=1)])
-async def test_a_stepped_wall_clock_changes_no_lease(
+async def test_a_step_of_the_wall_clock_changes_no_lease(
     store: Store, gs: Scope, other: Scope, step: timedelta
 ) -> None:
     async with gs.lock("renewed", ttl="9s"):
         handle = await gs.lock("door", ttl="9s").acquire()
         store.clock.step_wall(step)
-        await store.pass_time("8900ms")
+        await store.advance("8900ms")
         assert await handle.is_valid()
         assert not await is_free(other, "door")
-        await store.pass_time("200ms")
+        await store.advance("200ms")
         assert handle.lost
         assert await is_free(other, "door")
         assert not await is_free(other, "renewed")
 
 
-async def test_the_age_of_a_holder_from_the_future_is_0(
+async def test_a_holder_from_the_future_has_the_age_0(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     await gs.lock("door").acquire()
@@ -197,7 +199,40 @@ async def test_the_age_of_a_holder_from_the_future_is_0(
     assert caught.value.age_ms == 0
 
 
-async def test_try_lock_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:
+async def test_a_handle_names_its_lease_and_its_store(store: Store) -> None:
+    async with (
+        store.scope() as gs,
+        store.scope() as other,
+        Scope(persistence=MemoryAdapter(locks="shared", key_prefix="shop:")) as foreign,
+    ):
+        handle = await gs.lock("door").acquire()
+        other_handle = await other.lock("gate").acquire()
+        foreign_handle = await foreign.lock("door").acquire()
+    assert (handle.stored_key, foreign_handle.stored_key) == ("lock:door", "shop:lock:door")
+    assert handle.store_id == other_handle.store_id != ""
+    assert foreign_handle.store_id not in ("", handle.store_id)
+
+
+async def test_the_handle_of_an_in_memory_lock_has_no_store() -> None:
+    async with Scope(backend="memory", key_prefix="shop:") as gs:
+        handle = await gs.lock("door").acquire()
+    assert (handle.stored_key, handle.store_id, handle.fencing_token) == (
+        "shop:lock:door",
+        "",
+        None,
+    )
+
+
+async def test_try_acquire_does_not_wait_whatever_the_wait_of_the_lock(gs: Scope) -> None:
+    lock = gs.lock("door", wait="1h")
+    async with lock:
+        assert await lock.try_acquire() is None
+    handle = await lock.try_acquire()
+    assert handle is not None
+    await handle.release()
+
+
+async def test_try_acquire_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:
     handle = await gs.lock("door", ttl="5s").try_acquire()
     assert handle is not None
     assert handle.key == "door"
@@ -209,40 +244,40 @@ async def test_try_lock_gives_a_handle_or_none(gs: Scope, other: Scope) -> None:
 
 async def test_one_lock_object_serves_many_tasks(gs: Scope) -> None:
     lock = gs.lock("door")
-    gate = Gate()
+    paused = PausedCall()
     owners: list[str] = []
 
     async def enter() -> None:
         async with lock as handle:
             owners.append(handle.owner)
-            await gate.passing()
+            await paused.run()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
             group.create_task(enter())
-        await gate.arrival()
-        gate.open()
-    assert gate.most_running == 1
+        await paused.started()
+        paused.resume()
+    assert paused.max_running == 1
     assert len(set(owners)) == 3
 
 
-async def test_one_lock_object_can_be_entered_again_after_it_was_left(gs: Scope) -> None:
+async def test_one_lock_object_can_be_entered_again_after_its_block(gs: Scope) -> None:
     lock = gs.lock("door")
     for _ in range(2):
         async with lock:
             pass
 
 
-async def test_entering_twice_in_one_task_is_refused_instead_of_waiting_for_ever(
+async def test_entering_twice_in_one_task_is_refused_instead_of_waiting_forever(
     gs: Scope,
 ) -> None:
     lock = gs.lock("door")
     async with lock:
-        with pytest.raises(RuntimeError, match="holds lock 'door' already"):
+        with pytest.raises(RuntimeError, match="already holds lock 'door'"):
             await lock.__aenter__()
 
 
-async def test_the_token_grows(gs: Scope, other: Scope) -> None:
+async def test_fencing_tokens_grow(gs: Scope, other: Scope) -> None:
     tokens: list[int] = []
     for scope in (gs, other, gs):
         async with scope.lock("door") as handle:
@@ -251,15 +286,15 @@ async def test_the_token_grows(gs: Scope, other: Scope) -> None:
     assert tokens == sorted(set(tokens))
 
 
-async def test_cancelled_in_the_queue_it_leaves_no_place_behind(gs: Scope, other: Scope) -> None:
+async def test_a_cancelled_waiter_leaves_the_queue(gs: Scope, other: Scope) -> None:
     handle = await gs.lock("door").acquire()
     first, second, third = (asyncio.create_task(gs.lock("door").acquire()) for _ in range(3))
-    await turns()
+    await ticks()
     second.cancel()
-    await turns()
+    await ticks()
     assert second.cancelled()
     first.cancel()
-    await turns()
+    await ticks()
     await handle.release()
     await (await third).release()
     assert await is_free(gs, "door")
@@ -267,7 +302,7 @@ async def test_cancelled_in_the_queue_it_leaves_no_place_behind(gs: Scope, other
 
 
 class PolledLocks:
-    """Locks of a store that cannot say when one is released."""
+    """Locks of a store that does not notify waiters of a release."""
 
     def __init__(self, locks: LockProvider) -> None:
         self._locks = locks
@@ -283,16 +318,16 @@ class PolledLocks:
         return await self._locks.acquire(key, ttl, owner)
 
 
-async def test_where_nobody_is_woken_the_lock_is_polled_for() -> None:
-    """From every 2 ms to every 50 ms, and not beyond the wait."""
+async def test_without_notifications_a_waiter_polls() -> None:
+    """Every 2 ms at first, every 50 ms later, and not beyond the wait."""
     clock = FakeClock()
     adapter = MemoryAdapter(clock=clock)
     locks = PolledLocks(adapter.lock)
-    setattr(adapter, "lock", locks)  # noqa: B010  # it is another type than the adapter says
+    setattr(adapter, "lock", locks)  # noqa: B010  # not the type that the adapter declares
     async with Scope(persistence=adapter) as gs:
         handle = await gs.lock("door", ttl="1m").acquire()
         waiting = asyncio.create_task(gs.lock("door").acquire())
-        await turns()
+        await ticks()
         await clock.advance("10ms")
         assert locks.tries == 1 + 1 + 5
         await clock.advance("10s")
@@ -302,7 +337,7 @@ async def test_where_nobody_is_woken_the_lock_is_polled_for() -> None:
         assert waiting.done()
         began = clock.steady_ms()
         hasty = asyncio.create_task(gs.lock("door", wait="3s").acquire())
-        await turns()
+        await ticks()
         await clock.advance("3s")
         with pytest.raises(LockTimeout) as caught:
             await hasty
@@ -317,19 +352,19 @@ async def test_a_block_left_in_another_task_is_refused(gs: Scope) -> None:
 
 
 @pytest.mark.parametrize("steps", range(14))
-async def test_cancelled_at_any_await_it_leaves_no_lock_behind(
+async def test_a_caller_cancelled_at_any_await_leaves_no_lock_behind(
     gs: Scope, other: Scope, steps: int
 ) -> None:
     """Before, during and after the grant, in the body and in the release."""
 
     async def enter() -> None:
         async with gs.lock("door"):
-            await turns(2)
+            await ticks(2)
 
     async with gs.lock("door"):
         task = asyncio.create_task(enter())
-        await turns()
-    await turns(steps)
+        await ticks()
+    await ticks(steps)
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled() or task.exception() is None
@@ -338,10 +373,10 @@ async def test_cancelled_at_any_await_it_leaves_no_lock_behind(
 
 
 @pytest.mark.parametrize("milliseconds", [0, 0.2, 0.5, 1, 2, 4])
-async def test_cancelled_at_any_time_it_leaves_no_lock_behind(
+async def test_a_caller_cancelled_at_any_time_leaves_no_lock_behind(
     gs: Scope, other: Scope, milliseconds: float
 ) -> None:
-    """As above, while a thread is at work."""
+    """As above, while the writer's thread works."""
 
     async def enter() -> None:
         async with gs.lock("door"):
@@ -355,7 +390,7 @@ async def test_cancelled_at_any_time_it_leaves_no_lock_behind(
     assert await is_free(other, "door")
 
 
-async def test_a_release_is_not_interrupted_by_a_cancellation(gs: Scope, other: Scope) -> None:
+async def test_a_cancellation_does_not_interrupt_the_release(gs: Scope, other: Scope) -> None:
     leaving = asyncio.Event()
 
     async def enter() -> None:
@@ -379,13 +414,13 @@ async def test_a_release_is_not_interrupted_by_a_cancellation(gs: Scope, other: 
         ({"wait": "-1s"}, ValueError),
     ],
 )
-async def test_options_that_do_not_fit_are_refused_at_the_call(
+async def test_invalid_options_are_refused_at_the_call(
     gs: Scope, option: dict[str, object], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         gs.lock("door", **option)  # type: ignore[arg-type]  # wrong on purpose
 
 
-async def test_a_key_that_is_none_is_refused_at_the_call(gs: Scope) -> None:
+async def test_an_empty_key_is_refused_at_the_call(gs: Scope) -> None:
     with pytest.raises(ValueError, match="key is empty"):
         gs.lock("")

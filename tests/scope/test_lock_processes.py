@@ -1,9 +1,10 @@
-"""Shared locks among real processes: stopped, locked out of the file, of another time or place."""
+"""Shared locks among real processes: suspended, dead, or with other clocks and namespaces."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -18,19 +19,25 @@ import pytest
 import pytest_asyncio
 
 from goscope import LeaseLost, LockProvider, LockTimeout, Scope
-from goscope.backend import BaseAdapter, SystemClock, this_process
+from goscope.backend import BaseAdapter, BaseLockProvider, SystemClock, this_process
 from goscope_bun_compat import BunSQLiteAdapter
 from goscope_sqlite import SQLiteAdapter
 
-PROGRAM = Path(__file__).with_name("holder.py")
-PATIENCE = 30
+from .lock_holder import TIMER_S
+from .support import wait_until
+from .workers import GRACE_S
 
-HOUR = 3_600_000
+PROGRAM = Path(__file__).with_name("lock_holder.py")
+
+PATIENCE_S = 60
+"""Seconds that a process may take to do what it is asked for."""
+
+HOUR_MS = 3_600_000
 TTL_MS = 900
 
 
 class Process:
-    """Another process, that prints lines and waits for them."""
+    """Another process, which prints lines and waits for lines."""
 
     def __init__(self, *command: object) -> None:
         self._popen = subprocess.Popen(
@@ -45,12 +52,12 @@ class Process:
         return self._popen.pid
 
     def line(self) -> str:
-        """The next line it prints."""
+        """The next line of its output."""
         assert self._popen.stdout is not None
         return self._popen.stdout.readline().strip()
 
-    def go_on(self) -> None:
-        """Give it the line it waits for."""
+    def resume(self) -> None:
+        """Write the line that it waits for."""
         assert self._popen.stdin is not None
         self._popen.stdin.write("\n")
         self._popen.stdin.flush()
@@ -58,24 +65,36 @@ class Process:
     def send(self, number: int) -> None:
         self._popen.send_signal(number)
 
-    def end(self) -> None:
-        """End it where it is, if it has not ended."""
+    def wait_suspended(self) -> None:
+        """Return when the process is suspended."""
+        os.waitid(os.P_PID, self._popen.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def kill(self) -> None:
+        """Kill the process unless it has ended."""
         self._popen.kill()
-        self._popen.communicate(timeout=PATIENCE)
+        self._popen.communicate(timeout=PATIENCE_S)
 
 
 @contextmanager
 def holding(
-    path: Path, *bodies: str, ttl: str = "1h", within: Sequence[str] = (), **clock: Any
+    path: Path,
+    *bodies: str,
+    ttl: str = "1h",
+    suspend: bool = False,
+    within: Sequence[str] = (),
+    **clock: Any,
 ) -> Generator[Process]:
-    """A process that holds the locks named as the bodies; gone when the block ends."""
-    order = json.dumps({"bodies": bodies, "ttl": ttl, "clock": clock})
-    holder = Process(*within, sys.executable, PROGRAM, path, order)
+    """A process that holds the locks of these bodies; see lock_holder.py. It ends with the block.
+
+    With ``suspend`` it suspends itself as soon as the timers of the bodies run.
+    """
+    settings = json.dumps({"names": bodies, "ttl": ttl, "suspend": suspend, "clock": clock})
+    holder = Process(*within, sys.executable, PROGRAM, path, settings)
     try:
         assert holder.line() == "held"
         yield holder
     finally:
-        holder.end()
+        holder.kill()
 
 
 def locks_of(gs: Scope) -> LockProvider:
@@ -95,8 +114,6 @@ async def gs(path: Path) -> AsyncIterator[Scope]:
         yield gs
 
 
-# --- stopped past its leases ---------------------------------------------------------------------
-
 BODIES = (
     "waiting",
     "stepping",
@@ -110,90 +127,87 @@ BODIES = (
     "nested",
 )
 
-Told: TypeAlias = dict[str, Any]
+Report: TypeAlias = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    """What a process tells that was stopped until its locks had been taken over.
+def suspended(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of a process that was suspended until other owners held its locks.
 
-    While it stood still, what else was to happen in its bodies became due too.
+    The timers of its bodies expired in the meantime, too.
     """
-    path = tmp_path_factory.mktemp("stopped") / "app.db"
-    with holding(path, *BODIES, ttl="3s") as holder:
-        return asyncio.run(_stop_and_take_over(path, holder))
+    path = tmp_path_factory.mktemp("suspended") / "app.db"
+    with holding(path, *BODIES, ttl="6s", suspend=True) as holder:
+        return asyncio.run(_take_over(path, holder))
 
 
-async def _stop_and_take_over(path: Path, holder: Process) -> Told:
+async def _take_over(path: Path, holder: Process) -> Report:
     async with Scope(backend="sqlite", path=path, locks="shared") as gs:
-        async with asyncio.timeout(PATIENCE):
-            while await locks_of(gs).holder("nested inside") is None:  # noqa: ASYNC110  # another process sets no event
-                await asyncio.sleep(0.001)
-        holder.send(signal.SIGSTOP)
-        takers = await asyncio.gather(
-            *(gs.lock(body, ttl="1h", wait="30s").acquire() for body in BODIES)
+        await asyncio.to_thread(holder.wait_suspended)
+        await asyncio.sleep(TIMER_S)
+        successors = await asyncio.gather(
+            *(gs.lock(body, ttl="1h", wait="1m").acquire() for body in BODIES)
         )
-        await gs.cache.set("stock", "the taker's", fence=takers[BODIES.index("writing")])
+        fence = successors[BODIES.index("writing")]
+        await gs.cache.set("stock", "the successor's", fence=fence)
         resumed_ms = SystemClock().steady_ms()
         holder.send(signal.SIGCONT)
-        told = json.loads(await asyncio.to_thread(holder.line))
-        return {**told, "resumed_ms": resumed_ms, "stock": await gs.cache.get("stock")}
+        report = json.loads(await asyncio.to_thread(holder.line))
+        return {**report, "resumed_ms": resumed_ms, "stock": await gs.cache.get("stock")}
 
 
-def test_a_stopped_holder_is_told_that_its_lease_is_lost(stopped: Told) -> None:
-    assert stopped["waiting"]["raised"] == "LeaseLost"
+def test_a_suspended_holder_gets_lease_lost(suspended: Report) -> None:
+    assert suspended["waiting"]["raised"] == "LeaseLost"
 
 
-def test_a_stopped_holder_does_at_most_one_more_step(stopped: Told) -> None:
-    """Its timer and the watcher's were due at the same moment."""
-    assert stopped["stepping"]["raised"] == "LeaseLost"
-    late = [step for step in stopped["stepping"]["noted"] if step > stopped["resumed_ms"]]
+def test_a_suspended_holder_takes_at_most_one_more_step(suspended: Report) -> None:
+    """The timers of the body and of the watcher expired at the same moment."""
+    assert suspended["stepping"]["raised"] == "LeaseLost"
+    late = [step for step in suspended["stepping"]["noted"] if step > suspended["resumed_ms"]]
     assert len(late) <= 1
 
 
-def test_a_stopped_holders_fenced_writes_are_not_applied(stopped: Told) -> None:
-    assert stopped["writing"]["raised"] == "LeaseLost"
-    assert set(stopped["writing"]["noted"]) == {"LeaseLost"}
-    assert stopped["stock"] == "the taker's"
+def test_fenced_writes_of_a_suspended_holder_are_not_applied(suspended: Report) -> None:
+    assert suspended["writing"]["raised"] == "LeaseLost"
+    assert set(suspended["writing"]["noted"]) == {"LeaseLost"}
+    assert suspended["stock"] == "the successor's"
 
 
-def test_a_body_that_swallows_the_cancellation_hides_nothing(stopped: Told) -> None:
-    assert stopped["swallowing"]["raised"] == "LeaseLost"
+def test_a_body_that_swallows_the_cancellation_does_not_hide_the_loss(suspended: Report) -> None:
+    assert suspended["swallowing"]["raised"] == "LeaseLost"
 
 
-def test_a_bodys_own_error_has_a_note(stopped: Told) -> None:
-    assert stopped["failing"]["raised"] == "ZeroDivisionError"
-    assert "was lost meanwhile" in stopped["failing"]["notes"][0]
+def test_the_bodys_own_error_gets_a_note(suspended: Report) -> None:
+    assert suspended["failing"]["raised"] == "ZeroDivisionError"
+    assert "was lost while it ran" in suspended["failing"]["notes"][0]
 
 
-def test_a_timeout_within_the_block_does_not_hide_the_loss(stopped: Told) -> None:
-    assert stopped["limited_inside"]["raised"] == "LeaseLost"
+def test_a_timeout_within_the_block_does_not_hide_the_loss(suspended: Report) -> None:
+    assert suspended["limited_inside"]["raised"] == "LeaseLost"
 
 
-def test_a_timeout_around_the_block_is_a_timeout(stopped: Told) -> None:
-    assert stopped["limited"]["raised"] == "TimeoutError"
+def test_a_timeout_around_the_block_is_a_timeout(suspended: Report) -> None:
+    assert suspended["limited"]["raised"] == "TimeoutError"
 
 
-def test_an_outside_cancellation_wins(stopped: Told) -> None:
-    assert stopped["cancelled"]["raised"] == "CancelledError"
-    assert stopped["cancelled"]["cancelling"] == 1
+def test_an_outside_cancellation_wins(suspended: Report) -> None:
+    assert suspended["cancelled"]["raised"] == "CancelledError"
+    assert suspended["cancelled"]["cancelling"] == 1
 
 
-def test_a_task_group_that_fails_has_a_note(stopped: Told) -> None:
-    assert stopped["grouped"]["raised"] == "ExceptionGroup"
-    assert "was lost meanwhile" in stopped["grouped"]["notes"][0]
+def test_the_error_of_a_task_group_gets_a_note(suspended: Report) -> None:
+    assert suspended["grouped"]["raised"] == "ExceptionGroup"
+    assert "was lost while it ran" in suspended["grouped"]["notes"][0]
 
 
-def test_of_nested_locks_that_are_both_lost_one_speaks(stopped: Told) -> None:
-    assert stopped["nested"]["raised"] == "LeaseLost"
+def test_nested_locks_that_are_both_lost_raise_lease_lost_once(suspended: Report) -> None:
+    assert suspended["nested"]["raised"] == "LeaseLost"
 
 
 @pytest.mark.parametrize("body", [body for body in BODIES if body != "cancelled"])
-def test_no_cancellation_is_left_behind(stopped: Told, body: str) -> None:
-    assert stopped[body]["cancelling"] == 0
+def test_no_cancellation_is_left_behind(suspended: Report, body: str) -> None:
+    assert suspended[body]["cancelling"] == 0
 
-
-# --- locked out of the file ----------------------------------------------------------------------
 
 LOCK_FILE = """
 import sqlite3, sys
@@ -208,10 +222,10 @@ connection.execute("ROLLBACK")
 
 
 class Locker(Process):
-    """A process that keeps every other one from writing to the file."""
+    """A process that locks the file, so that no other one can write to it."""
 
     def lock(self) -> None:
-        self.go_on()
+        self.resume()
         assert self.line() == "locked"
 
 
@@ -222,7 +236,7 @@ def locker_of(path: Path) -> Generator[Locker]:
         assert locker.line() == "ready"
         yield locker
     finally:
-        locker.end()
+        locker.kill()
 
 
 Adapter: TypeAlias = type[SQLiteAdapter] | type[BunSQLiteAdapter]
@@ -231,10 +245,10 @@ Adapter: TypeAlias = type[SQLiteAdapter] | type[BunSQLiteAdapter]
 @pytest.mark.asyncio
 @pytest.mark.parametrize("busy_timeout", ["100ms", "5s"])
 @pytest.mark.parametrize("adapter", [SQLiteAdapter, BunSQLiteAdapter])
-async def test_renewals_that_fail_end_the_body_at_the_deadline(
+async def test_renewals_that_fail_cancel_the_body_at_the_deadline(
     path: Path, adapter: Adapter, busy_timeout: str
 ) -> None:
-    """Whether the store says that it is busy, or nothing at all."""
+    """Whether the store reports that it is busy or does not answer by then."""
     clock = SystemClock()
     cancelled_ms: list[int] = []
 
@@ -242,13 +256,13 @@ async def test_renewals_that_fail_end_the_body_at_the_deadline(
         async with gs.lock("door", ttl=f"{TTL_MS}ms"):
             locker.lock()
             try:
-                await asyncio.sleep(PATIENCE)
+                await asyncio.sleep(PATIENCE_S)
             except asyncio.CancelledError:
                 cancelled_ms.append(clock.steady_ms())
-                locker.go_on()
+                locker.resume()
                 raise
 
-    async with Scope(persistence=open_later(adapter, path, busy_timeout)) as gs:
+    async with Scope(persistence=closed_adapter(adapter, path, busy_timeout)) as gs:
         with locker_of(path) as locker:
             asked_ms = clock.steady_ms()
             with pytest.raises(LeaseLost, match="not renewed in time"):
@@ -259,41 +273,51 @@ async def test_renewals_that_fail_end_the_body_at_the_deadline(
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("adapter", [SQLiteAdapter, BunSQLiteAdapter])
-async def test_a_file_that_is_locked_for_a_while_loses_nothing(
-    path: Path, adapter: Adapter
+async def test_a_lease_survives_renewals_that_fail_for_a_while(
+    path: Path, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Scope(persistence=open_later(adapter, path, "100ms")) as gs:
+    closed = closed_adapter(adapter, path, "100ms")
+    renewals: list[bool] = []
+    async with Scope(persistence=closed) as gs:
+        locks = locks_of(gs)
+        assert isinstance(locks, BaseLockProvider)
+        extend = locks._extend  # the primitive of the base class: it sees every renewal
+
+        async def observed(key: str, token: int, ttl_ms: int) -> bool:
+            renewals.append(False)
+            renewals[-1] = await extend(key, token, ttl_ms)
+            return renewals[-1]
+
+        monkeypatch.setattr(locks, "_extend", observed)
         with locker_of(path) as locker:
-            async with gs.lock("door", ttl="2s") as handle:
+            async with gs.lock("door", ttl="6s") as handle:
                 locker.lock()
-                await asyncio.sleep(1.2)  # some renewals fail
-                locker.go_on()
-                await asyncio.sleep(2)
+                await wait_until(lambda: len(renewals) >= 3)
+                assert not any(renewals)
+                locker.resume()
+                await wait_until(lambda: any(renewals))
                 assert await handle.is_valid()
 
 
-def open_later(adapter: Adapter, path: Path, busy_timeout: str) -> BaseAdapter:
+def closed_adapter(adapter: Adapter, path: Path, busy_timeout: str) -> BaseAdapter:
     return adapter(path, locks="shared", busy_timeout=busy_timeout)
 
 
-# --- clocks --------------------------------------------------------------------------------------
-
-
 @pytest.mark.asyncio
-@pytest.mark.parametrize("step_ms", [-HOUR, HOUR])
+@pytest.mark.parametrize("step_ms", [-HOUR_MS, HOUR_MS])
 async def test_processes_need_not_agree_on_the_wall_clock(
     path: Path, gs: Scope, step_ms: int
 ) -> None:
-    """A lease of ten minutes is not over because somebody's clock is an hour off."""
+    """A lease of ten minutes does not expire because one wall clock is an hour off."""
     with holding(path, "waiting", ttl="10m", wall_ms=step_ms) as holder:
         assert await gs.lock("waiting").try_acquire() is None
         left_ms = await expires_in(gs, "waiting")
-        assert 590_000 < left_ms <= 600_000
+        assert 300_000 < left_ms <= 600_000
         holder.send(signal.SIGSTOP)
-    with holding(path, "stepping", ttl="2s", wall_ms=step_ms) as holder:
-        holder.send(signal.SIGSTOP)  # so that nobody renews it
-        assert await expires_in(gs, "stepping") <= 2000
-        await gs.lock("stepping", wait="30s").acquire()
+    with holding(path, "stepping", ttl="4s", wall_ms=step_ms) as holder:
+        assert await expires_in(gs, "stepping") <= 4000
+        holder.send(signal.SIGSTOP)  # so that it no longer renews the lease
+        await gs.lock("stepping", wait="1m").acquire()
 
 
 async def expires_in(gs: Scope, key: str) -> int:
@@ -303,54 +327,54 @@ async def expires_in(gs: Scope, key: str) -> int:
 
 
 @pytest.mark.asyncio
-async def test_leases_of_another_boot_are_over(path: Path, gs: Scope) -> None:
-    """Its steady clock was far ahead, and what it says now is the time of another boot."""
-    with holding(path, "waiting", boot_id="another boot", steady_ms=1000 * HOUR):
+async def test_leases_of_another_boot_have_expired(path: Path, gs: Scope) -> None:
+    """Although the steady clock of that boot is far ahead of this one."""
+    with holding(path, "waiting", boot_id="another boot", steady_ms=1000 * HOUR_MS):
         assert await locks_of(gs).holder("waiting") is None
         assert await gs.lock("waiting").try_acquire() is not None
 
 
-# --- who holds it --------------------------------------------------------------------------------
-
-
 @pytest.mark.asyncio
-async def test_a_dead_holder_is_replaced_at_once(path: Path, gs: Scope) -> None:
-    """By who waits already, too: its lease would run for another hour."""
+async def test_a_waiter_replaces_a_dead_holder_before_the_lease_expires(
+    path: Path, gs: Scope
+) -> None:
     with holding(path, "waiting") as holder:
-        waiting = asyncio.create_task(gs.lock("waiting", wait="30s").acquire())
-        await asyncio.sleep(0.3)
+        waiting = asyncio.create_task(gs.lock("waiting", wait="1m").acquire())
+        await asyncio.sleep(GRACE_S)
         assert not waiting.done()
         holder.send(signal.SIGSTOP)
-        await asyncio.sleep(0.5)
-        assert not waiting.done(), "a stopped holder was taken for a dead one"
+        await asyncio.sleep(GRACE_S)
+        assert not waiting.done(), "a suspended holder was taken for a dead one"
         holder.send(signal.SIGKILL)
         await waiting
 
 
 @pytest.mark.asyncio
-async def test_a_dead_holder_of_another_pid_namespace_is_waited_for(path: Path, gs: Scope) -> None:
-    """Its id means another process here, or none."""
-    with holding(path, "waiting", ttl="3s", within=in_another_namespace()) as holder:
+async def test_the_lease_of_a_dead_holder_of_another_pid_namespace_must_expire(
+    path: Path, gs: Scope
+) -> None:
+    """Its process id is that of another process here, or of none."""
+    with holding(path, "waiting", ttl="6s", within=in_another_namespace()) as holder:
         found = await locks_of(gs).holder("waiting")
         assert found is not None
         assert (found.host, found.pid) == (socket.gethostname(), 1)
-        holder.end()
-        ends_ms = SystemClock().steady_ms() + await expires_in(gs, "waiting")
-        await gs.lock("waiting", wait="30s").acquire()
-        assert SystemClock().steady_ms() >= ends_ms
+        holder.kill()
+        expiry_ms = SystemClock().steady_ms() + await expires_in(gs, "waiting")
+        await gs.lock("waiting", wait="1m").acquire()
+        assert SystemClock().steady_ms() >= expiry_ms
 
 
 def in_another_namespace() -> list[str]:
-    """The beginning of a command line that runs in a pid namespace of its own."""
+    """The beginning of a command line that runs in a new pid namespace."""
     unshare = shutil.which("unshare")
     if unshare is None:
-        pytest.skip("there is no unshare to make a pid namespace with")
+        pytest.skip("there is no unshare to create a pid namespace with")
     options = ["--pid", "--fork", "--mount-proc", "--kill-child"]
     for privilege in ([], ["--user", "--map-root-user"]):
         command = [unshare, *privilege, *options]
         if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
             return command
-    pytest.skip("this machine does not let us make a pid namespace")
+    pytest.skip("this machine does not allow a new pid namespace")
 
 
 @pytest.mark.asyncio
@@ -365,13 +389,11 @@ async def test_a_timeout_names_the_process_that_holds_the_lock(path: Path, gs: S
     assert (error.holder.host, error.holder.pid) == (this_process().host, holder.pid)
     assert error.age_ms is not None
     assert error.age_ms >= 300
-    told = f"held by {error.holder.owner} (host {error.holder.host}, pid {holder.pid}, held for "
-    assert told in str(error)
+    named = f"held by {error.holder.owner} (host {error.holder.host}, pid {holder.pid}, held for "
+    assert named in str(error)
 
 
-# --- a write that races the takeover -------------------------------------------------------------
-
-WRITE_ON = """
+WRITE_UNTIL_LOST = """
 import asyncio, sys
 from goscope import LeaseLost
 from goscope_sqlite import SQLiteAdapter
@@ -381,13 +403,13 @@ async def main():
         for ttl in range(100, 200, 5):
             while (handle := await adapter.lock.acquire("door", ttl)) is None:
                 await asyncio.sleep(0.001)
-            print(handle.fencing_token, flush=True)
-            written = 0
+            token, written = handle.fencing_token, 1
+            await adapter.cache.set("stock", f"{token} 0", fence=handle)
+            print(token, flush=True)  # from here on another process competes for the lock
             try:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     while True:
-                        value = f"{handle.fencing_token} {written}"
-                        await adapter.cache.set("stock", value, fence=handle)
+                        await adapter.cache.set("stock", f"{token} {written}", fence=handle)
                         written += 1
             except (LeaseLost, TimeoutError):
                 print(written, flush=True)
@@ -398,21 +420,21 @@ asyncio.run(main())
 
 
 @pytest.mark.asyncio
-async def test_a_write_that_races_the_takeover_is_applied_before_it_or_not_at_all(
+async def test_a_write_that_races_with_the_next_grant_is_applied_before_it_or_not_at_all(
     path: Path, gs: Scope
 ) -> None:
-    """Whoever takes the lock reads what stays; the stale holder writes on as fast as it can."""
-    writer = Process(sys.executable, "-c", WRITE_ON, path)
+    """The stale holder writes as fast as it can, and changes nothing that the new one has read."""
+    writer = Process(sys.executable, "-c", WRITE_UNTIL_LOST, path)
     try:
         for _ in range(20):
             stale = int(await asyncio.to_thread(writer.line))
-            taken = await gs.lock("door", ttl="1h", wait="30s").acquire()
-            assert taken.fencing_token is not None
-            assert taken.fencing_token > stale
+            granted = await gs.lock("door", ttl="1h", wait="1m").acquire()
+            assert granted.fencing_token is not None
+            assert granted.fencing_token > stale
             found = await gs.cache.get("stock")
             written = int(await asyncio.to_thread(writer.line))
             assert found == await gs.cache.get("stock") == f"{stale} {written - 1}"
-            await taken.release()
-            writer.go_on()
+            await granted.release()
+            writer.resume()
     finally:
-        writer.end()
+        writer.kill()

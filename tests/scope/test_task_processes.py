@@ -1,8 +1,7 @@
-"""``gs.run`` among real processes on one file."""
+"""``gs.tasks.run`` among real processes on one file."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,14 @@ import pytest
 
 from goscope import Scope
 
-from .peers import began, journal, open_gate, peers
+from .support import leases_of
+from .workers import EXPIRING, bodies_started, end_bodies, journal, outlive_lease, workers
 
 pytestmark = pytest.mark.asyncio
 
 
-async def saved(folder: Path) -> list[Any]:
-    """What the checkpoints of the task hold."""
+async def saved_data(folder: Path) -> list[Any]:
+    """The data of the task's checkpoints."""
     async with Scope(backend="sqlite", path=folder / "app.db") as gs:
         checkpoints = gs.persistence.checkpoint
         assert checkpoints is not None
@@ -24,68 +24,77 @@ async def saved(folder: Path) -> list[Any]:
 
 
 async def test_a_task_that_another_process_runs_is_refused(tmp_path: Path) -> None:
-    async with peers(tmp_path, 2, lease_ttl="1s") as [owner, second]:
-        owner.tell("run", gate="gate")
-        await began(tmp_path, 1)
-        assert await second.call("run") == ["TaskAlreadyRunning"]
-        assert await second.call("run", options={"wait": 0}) == ["TaskAlreadyRunning"]
-        open_gate(tmp_path)
-        assert await owner.answers() == [None]
+    """As soon as its owner has renewed the lease, which takes 3 s here."""
+    async with workers(tmp_path, 2, lease_ttl="9s") as [owner, second]:
+        owner.send("run_task", until="end")
+        await bodies_started(tmp_path, 1)
+        assert await second.call("run_task") == ["TaskAlreadyRunning"]
+        assert await second.call("run_task", options={"wait": 0}) == ["TaskAlreadyRunning"]
+        end_bodies(tmp_path)
+        assert await owner.results() == [None]
     assert journal(tmp_path) == [owner.pid]
 
 
-async def test_with_a_wait_it_runs_after_the_owner_in_another_process(tmp_path: Path) -> None:
-    async with peers(tmp_path, 2, lease_ttl="1s") as [owner, second]:
-        owner.tell("run", gate="gate", fails=True, saves=[1])
-        await began(tmp_path, 1)
-        second.tell("run", options={"wait": "1m"})
-        await asyncio.sleep(1.5)
+async def test_with_a_wait_a_run_starts_after_the_owner_in_another_process(tmp_path: Path) -> None:
+    async with (
+        workers(tmp_path, 2, lease_ttl="6s") as [owner, second],
+        Scope(backend="sqlite", path=tmp_path / "app.db") as gs,
+    ):
+        owner.send("run_task", until="end", fails=True, saves=[1])
+        await bodies_started(tmp_path, 1)
+        second.send("run_task", options={"wait": "1m"})
+        await outlive_lease(leases_of(gs), "task:key")
         assert journal(tmp_path) == [owner.pid]
-        open_gate(tmp_path)
-        assert await owner.answers() == ["ZeroDivisionError"]
-        assert await second.answers() == [1], "it goes on where the owner stopped"
+        end_bodies(tmp_path)
+        assert await owner.results() == ["ZeroDivisionError"]
+        assert await second.results() == [1], "it did not resume where the owner stopped"
     assert journal(tmp_path) == [owner.pid, second.pid]
 
 
-async def test_a_killed_owners_task_goes_on_at_its_last_checkpoint_at_once(tmp_path: Path) -> None:
-    """Nobody could wait for the end of its lease."""
-    async with peers(tmp_path, 2, lease_ttl="1h") as [owner, second]:
-        owner.tell("run", gate="never", saves=[1, 2, 3])
-        await began(tmp_path, 1)
+async def test_the_task_of_a_killed_owner_resumes_before_its_lease_expires(tmp_path: Path) -> None:
+    async with workers(tmp_path, 2) as [owner, second]:
+        owner.send("run_task", until="never", saves=[1, 2, 3])
+        await bodies_started(tmp_path, 1)
         await owner.kill()
-        assert await second.call("run") == [3]
-    assert await saved(tmp_path) == []
+        assert await second.call("run_task") == [3]
+    assert await saved_data(tmp_path) == []
 
 
-async def test_what_an_owner_saves_that_overslept_its_lease_is_refused(tmp_path: Path) -> None:
-    """Its save is the step that was about to run, before it can notice the loss."""
-    async with peers(tmp_path, 2, lease_ttl="1s") as [zombie, second]:
-        zombie.tell("run", gate="gate", deaf=True, saves=[1], late_saves=[99])
-        await began(tmp_path, 1)
-        zombie.stop()
-        second.tell("run", gate="second gate")
-        await began(tmp_path, 2)
-        open_gate(tmp_path)
-        zombie.go_on()
-        assert await zombie.answers() == ["LeaseLost"]
-        assert await saved(tmp_path) == [1]
-        open_gate(tmp_path, "second gate")
-        assert await second.answers() == [1]
-    assert journal(tmp_path) == [zombie.pid, second.pid]
+async def test_a_save_by_an_owner_that_overslept_its_lease_is_refused(tmp_path: Path) -> None:
+    """It is the next step of the owner, which has not noticed the loss yet."""
+    async with (
+        workers(tmp_path, 1, lease_ttl=EXPIRING) as [late],
+        workers(tmp_path, 1) as [second],
+    ):
+        late.send("run_task", until="end", blocks_loop=True, saves=[1], late_saves=[99])
+        await bodies_started(tmp_path, 1)
+        late.suspend()
+        second.send("run_task", until="end second")
+        await bodies_started(tmp_path, 2)
+        end_bodies(tmp_path)
+        late.resume()
+        assert await late.results() == ["LeaseLost"]
+        assert await saved_data(tmp_path) == [1]
+        end_bodies(tmp_path, "end second")
+        assert await second.results() == [1]
+    assert journal(tmp_path) == [late.pid, second.pid]
 
 
 async def test_an_owner_that_overslept_its_lease_deletes_no_checkpoints(tmp_path: Path) -> None:
-    """Success deletes them, and it comes to its end; but the task is another one's by now."""
-    async with peers(tmp_path, 2, lease_ttl="1s") as [zombie, second]:
-        zombie.tell("run", gate="gate", deaf=True, saves=[1])
-        await began(tmp_path, 1)
-        zombie.stop()
-        second.tell("run", gate="second gate", saves=[2])
-        await began(tmp_path, 2)
-        open_gate(tmp_path)
-        zombie.go_on()
-        assert await zombie.answers() == ["LeaseLost"]
-        assert await saved(tmp_path) == [1, 2]
-        open_gate(tmp_path, "second gate")
-        await second.answers()
-    assert await saved(tmp_path) == []
+    """Success deletes them, but another owner runs the task by then."""
+    async with (
+        workers(tmp_path, 1, lease_ttl=EXPIRING) as [late],
+        workers(tmp_path, 1) as [second],
+    ):
+        late.send("run_task", until="end", blocks_loop=True, saves=[1])
+        await bodies_started(tmp_path, 1)
+        late.suspend()
+        second.send("run_task", until="end second", saves=[2])
+        await bodies_started(tmp_path, 2)
+        end_bodies(tmp_path)
+        late.resume()
+        assert await late.results() == ["LeaseLost"]
+        assert await saved_data(tmp_path) == [1, 2]
+        end_bodies(tmp_path, "end second")
+        await second.results()
+    assert await saved_data(tmp_path) == []

@@ -36,7 +36,7 @@ async def a_typed_lookup_has_the_type_or_the_default(cache: CacheProvider) -> No
     assert_type(await cache.get("users", type=list[User]), list[User] | None)
 
 
-async def missing_is_told_from_none(cache: CacheProvider) -> None:
+async def missing_is_distinct_from_none(cache: CacheProvider) -> None:
     user = await cache.get("user:1", MISSING, type=User)
     if user is MISSING:
         return
@@ -114,7 +114,7 @@ async def the_cache_of_a_scope_is_typed_as_the_providers() -> None:
         assert_type(user, User)
 
 
-async def get_or_set_gives_what_the_factory_makes_or_type() -> None:
+async def get_or_set_returns_the_factorys_type_or_the_requested_one() -> None:
     assert_type(await gs.cache.get_or_set("user:7", lambda: load(7), ttl="5m"), User)
     assert_type(await gs.cache.get_or_set("user:7", lambda: load(7), type=User), User)
 
@@ -134,6 +134,8 @@ async def circuit_breakers() -> None:
     assert_type(await guarded(user_id=7), User)
     async with breaker as call:
         call.fail()
+    gs.circuit_breaker("by-type", on=OSError)
+    gs.circuit_breaker("by-function", on=lambda exc: isinstance(exc, OSError))
 
 
 breaker = gs.circuit_breaker("api")
@@ -150,20 +152,20 @@ class Service:
 
     @gs.cached("5m", key="{user_id}")
     @breaker
-    async def fetch_seldom(self, user_id: int) -> User:
+    async def cached_around_breaker(self, user_id: int) -> User:
         raise NotImplementedError
 
     @breaker
     @gs.cached("5m", key="{user_id}")
-    async def fetch_carefully(self, user_id: int) -> User:
+    async def breaker_around_cached(self, user_id: int) -> User:
         raise NotImplementedError
 
 
 async def decorated_methods_are_bound(service: Service) -> None:
     assert_type(await service.fetch(7, fresh=True), User)
     assert_type(await service.fetch_once(user_id=7), User)
-    assert_type(await service.fetch_seldom(7), User)
-    assert_type(await service.fetch_carefully(7), User)
+    assert_type(await service.cached_around_breaker(7), User)
+    assert_type(await service.breaker_around_cached(7), User)
 
 
 @dataclass
@@ -207,19 +209,19 @@ async def resumed(task: TaskContext[Progress]) -> None:
 
 
 @gs.resumable("etl:{path}", type=Progress, on_resume=resumed)
-async def told_when_resumed(task: TaskContext[Progress], path: str) -> int:
+async def reports_resumption(task: TaskContext[Progress], path: str) -> int:
     raise NotImplementedError
 
 
-async def on_resume_is_a_function_of_the_task(told: list[Progress | None]) -> None:
-    assert_type(await told_when_resumed("a.csv"), int)
+async def on_resume_is_a_function_of_the_task(resumed_from: list[Progress | None]) -> None:
+    assert_type(await reports_resumption("a.csv"), int)
     assert_type(await gs.tasks.run("count", count, type=Progress, on_resume=resumed), int)
     assert_type(await gs.tasks.run("count", count, on_resume=lambda task: task.id), int)
     await gs.tasks.run(
         "count",
         count,
         type=Progress,
-        on_resume=lambda task: told.append(task.checkpoint.data),
+        on_resume=lambda task: resumed_from.append(task.checkpoint.data),
     )
 
 
@@ -240,7 +242,7 @@ async def idempotent_calls() -> None:
     assert_type(
         await gs.idempotency.run_detailed("greet:7", lambda: load(7)), IdempotentResult[User]
     )
-    once = await gs.idempotency.run_detailed("greet:7", lambda: load(7), type=User)
-    assert_type(once.value, User)
-    assert_type(once.replayed, bool)
+    result = await gs.idempotency.run_detailed("greet:7", lambda: load(7), type=User)
+    assert_type(result.value, User)
+    assert_type(result.replayed, bool)
     assert_type(await gs.idempotency.get("greet:7"), IdempotencyRecord | None)

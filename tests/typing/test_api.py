@@ -1,4 +1,4 @@
-"""mypy and pyright accept api.py, and refuse wrong.py exactly where it is wrong."""
+"""mypy and pyright accept api.py, and reject the marked lines of wrong.py and no others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ API = "api.py"
 WRONG = "wrong.py"
 
 Findings = dict[str, dict[int, str]]
-"""What a checker says: by file name and line."""
+"""The errors that a type checker reports, by file name and line."""
 
 
 def run(folder: Path, module: str, *arguments: str) -> str:
@@ -56,7 +56,7 @@ CHECKERS: dict[str, Callable[[Path], Findings]] = {"mypy": mypy, "pyright": pyri
 
 @pytest.fixture(scope="module", params=CHECKERS)
 def findings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    """What a checker says in a folder of its own, without the configuration of this project."""
+    """The errors of a type checker in a separate folder, without the settings of this project."""
     folder = tmp_path_factory.mktemp("typing")
     for name in (API, WRONG):
         shutil.copy(FOLDER / name, folder)
@@ -67,8 +67,8 @@ def test_the_api_is_accepted(findings: Findings) -> None:
     assert findings[API] == {}
 
 
-def test_wrong_uses_are_refused_and_nothing_else(findings: Findings) -> None:
+def test_only_wrong_uses_are_rejected(findings: Findings) -> None:
     lines = enumerate((FOLDER / WRONG).read_text().splitlines(), start=1)
     wrong = {number for number, line in lines if line.endswith("# wrong")}
-    assert wrong, "nothing is marked"
+    assert wrong, "no line is marked"
     assert findings[WRONG].keys() == wrong, findings[WRONG]

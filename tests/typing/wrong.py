@@ -1,5 +1,5 @@
 # pyright: strict
-"""What type checkers must refuse: every line marked `# wrong`, and no other line.
+"""What type checkers must reject: every line marked `# wrong`, and no other line.
 
 Checked by test_api.py, never run.
 """
@@ -76,6 +76,11 @@ def durations_of_a_scope_have_units() -> None:
     gs.circuit_breaker("api", reset_timeout=30)  # wrong
 
 
+def failures_are_types_or_a_function() -> None:
+    gs.circuit_breaker("api", on="OSError")  # wrong
+    gs.circuit_breaker("api", on=[OSError])  # wrong
+
+
 def a_cached_function_is_a_coroutine_function() -> None:
     @gs.cached("5m")  # wrong
     def plain(user_id: int) -> str:
@@ -87,7 +92,7 @@ class Service:
     async def charge(self, order_id: str) -> int:
         raise NotImplementedError
 
-    @gs.resumable("etl:{path}", state=list[int])
+    @gs.resumable("etl:{path}", type=list[int])
     async def etl(self, task: TaskContext[list[int]], path: str) -> int:
         raise NotImplementedError
 
@@ -102,7 +107,7 @@ async def count(task: TaskContext[int]) -> int:
     raise NotImplementedError
 
 
-async def a_task_has_the_state_it_is_run_with() -> None:
+async def a_task_has_the_type_it_is_run_with() -> None:
     await gs.tasks.run("count", count, type=str)  # wrong
 
 
@@ -114,5 +119,5 @@ async def on_resume_takes_the_task_of_the_run() -> None:
     await gs.tasks.run("count", count, type=int, on_resume=another)  # wrong
 
 
-async def a_once_of_a_type_gives_that_type() -> None:
+async def an_idempotent_call_returns_the_requested_type() -> None:
     name: str = await gs.idempotency.run("key", lambda: cached(7), type=int)  # wrong

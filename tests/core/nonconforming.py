@@ -1,4 +1,4 @@
-"""Test classes that claim what is not so. `test_conformance_kit` runs them and wants failures."""
+"""Conformance test classes that do not match their adapter; test_conformance_kit.py runs them."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ class WithMemory(Conformance, abstract=True):
         self, tmp_path: Path, *, key_prefix: str | None = None
     ) -> AsyncGenerator[MemoryAdapter]:
         adapter = MemoryAdapter(key_prefix=key_prefix)
-        self.spoil(adapter)
+        self.break_adapter(adapter)
         async with adapter:
             yield adapter
 
-    def spoil(self, adapter: Any) -> None:
-        """Make the adapter another one than the class says."""
+    def break_adapter(self, adapter: Any) -> None:
+        """Change the adapter so that the class no longer matches it."""
 
 
 class TestAbilityMissing(WithMemory, PrivateBackendConformance):
-    def spoil(self, adapter: Any) -> None:
+    def break_adapter(self, adapter: Any) -> None:
         adapter.checkpoint = None
 
 
 class TestAbilityNotClaimed(WithMemory, AdapterConformance):
-    """Inherits none of the providers' contracts, though the adapter has them all."""
+    """Inherits no provider's contract, although the adapter has every provider."""
 
 
 class TestAbilityIncomplete(WithMemory, PrivateBackendConformance):
-    def spoil(self, adapter: Any) -> None:
+    def break_adapter(self, adapter: Any) -> None:
         adapter.cache.touch = adapter.cache.context.clock.wall_ms
 
 
@@ -54,7 +54,7 @@ class TestOptionMissing(WithMemory, PrivateBackendConformance, InspectionConform
 
 
 class TestNoLease(WithMemory, PrivateBackendConformance):
-    def spoil(self, adapter: Any) -> None:
+    def break_adapter(self, adapter: Any) -> None:
         adapter.lease = None
 
 
@@ -63,22 +63,22 @@ class TestNotPersistent(WithMemory, PrivateBackendConformance):
 
 
 class TestUndeclaredCapability(WithMemory, PrivateBackendConformance):
-    def spoil(self, adapter: Any) -> None:
+    def break_adapter(self, adapter: Any) -> None:
         adapter.capabilities = frozenset({Capability.DISTRIBUTED})
 
 
 class TestNotShared(WithMemory, BackendConformance):
-    """Each adapter has a store of its own."""
+    """Each adapter has its own store."""
 
 
 class TestProcessesForgotten(WithMemory, BackendConformance):
-    """What only processes can show is promised, and no process is started."""
+    """Declares a capability that only processes can verify, and starts none."""
 
     capabilities = frozenset({Capability.PERSISTENT})
 
 
 class TestNotPrivate(WithMemory, PrivateBackendConformance):
-    """All adapters have one store."""
+    """All adapters share one store."""
 
     stores: ClassVar[dict[Path, MemoryAdapter]] = {}
 
@@ -92,7 +92,7 @@ class TestNotPrivate(WithMemory, PrivateBackendConformance):
 
 
 class TestWrongMessage(WithMemory, CacheConformance):
-    def spoil(self, adapter: Any) -> None:
+    def break_adapter(self, adapter: Any) -> None:
         async def has(key: str) -> bool:
             return False
 

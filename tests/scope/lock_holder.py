@@ -1,14 +1,16 @@
-"""Another process that holds shared locks: the program that test_lock_processes.py starts.
+"""A process that holds shared locks; test_lock_processes.py starts this program.
 
-It enters the block of one lock for each body named, on clocks that are off as it is told, and
-says "held" when it is in all of them. When all blocks have ended it tells in a line of JSON what
-each of them raised and what its body noted meanwhile.
+It enters the block of one lock for each body that it is given, and prints "held" when it is in all
+of them. If it is to suspend itself, it then starts the timers of the bodies and stops. When all
+blocks have ended it prints, as a line of JSON, what each of them raised and what its body noted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import Awaitable
 from typing import Any
@@ -17,15 +19,15 @@ from goscope import LockHandle, Scope
 from goscope.backend import SystemClock
 from goscope_sqlite import SQLiteAdapter
 
-SOON = 2.0
-"""Seconds until what is to happen at the same moment as the loss: while the process is stopped."""
+TIMER_S = 2.0
+"""Seconds until the timers of the bodies fire, unless the process is suspended by then."""
 
-FOREVER = 20
-"""Seconds that no test lasts: a body that comes to its end was not cancelled."""
+ENDLESS_S = 120
+"""Seconds that no test lasts: a body that reaches its end was not cancelled."""
 
 
-class OddClock(SystemClock):
-    """The machine's clocks, set to another wall time, or of another boot."""
+class ShiftedClock(SystemClock):
+    """The machine's clocks, shifted, or of another boot."""
 
     def __init__(self, wall_ms: int = 0, steady_ms: int = 0, boot_id: str | None = None) -> None:
         self._wall_ms = wall_ms
@@ -43,15 +45,17 @@ class OddClock(SystemClock):
         return super().steady_ms() + self._steady_ms
 
 
-class Victim:
-    """One body under the lock of its name, in a task of its own."""
+class LockedBody:
+    """One body, a method, under the lock of its name. Its timers start when it is ``armed``."""
 
     def __init__(self, gs: Scope, name: str, ttl: str) -> None:
         self._gs = gs
         self._name = name
         self._ttl = ttl
         self.held = asyncio.Event()
+        self.armed = asyncio.Event()
         self.noted: list[Any] = []
+        self._limit = asyncio.timeout(None)
 
     async def run(self) -> dict[str, Any]:
         raised: BaseException | None = None
@@ -63,7 +67,7 @@ class Victim:
             raised = exc
         counted = task.cancelling()
         for _ in range(3):
-            await asyncio.sleep(0)  # where a cancellation left behind would strike
+            await asyncio.sleep(0)  # a cancellation that was left behind would be raised here
         notes = getattr(raised, "__notes__", [])
         noted = {"noted": self.noted, "cancelling": counted}
         return {"raised": type(raised).__name__, "notes": notes, **noted}
@@ -71,20 +75,21 @@ class Victim:
     async def block(self) -> None:
         async with self._gs.lock(self._name, ttl=self._ttl) as handle:
             self.held.set()
+            await self.armed.wait()
             await getattr(self, self._name)(handle)
 
     async def waiting(self, handle: LockHandle) -> None:
-        await asyncio.sleep(FOREVER)
+        await asyncio.sleep(ENDLESS_S)
 
     async def stepping(self, handle: LockHandle) -> None:
-        for _ in range(100 * FOREVER):
+        for _ in range(100 * ENDLESS_S):
             self.noted.append(SystemClock().steady_ms())
             await asyncio.sleep(0.01)
 
     async def writing(self, handle: LockHandle) -> None:
-        """Write under the lock as soon as it goes on, and once more when it is cancelled."""
+        """Write under the lock when the timer fires, and once more when it is cancelled."""
         try:
-            await asyncio.sleep(SOON)
+            await asyncio.sleep(TIMER_S)
             await self._write(handle)
         except asyncio.CancelledError:
             await self._write(handle)
@@ -100,61 +105,72 @@ class Victim:
 
     async def swallowing(self, handle: LockHandle) -> None:
         try:
-            await asyncio.sleep(FOREVER)
+            await asyncio.sleep(ENDLESS_S)
         except asyncio.CancelledError:
             await asyncio.sleep(0.01)
 
     async def failing(self, handle: LockHandle) -> None:
         try:
-            await asyncio.sleep(FOREVER)
+            await asyncio.sleep(ENDLESS_S)
         finally:
             _ = 1 / 0
 
     async def limited_inside(self, handle: LockHandle) -> None:
-        async with asyncio.timeout(SOON):
-            await asyncio.sleep(FOREVER)
+        async with asyncio.timeout(TIMER_S):
+            await asyncio.sleep(ENDLESS_S)
 
     async def limited(self, handle: LockHandle) -> None:
-        await asyncio.sleep(FOREVER)
+        loop = asyncio.get_running_loop()
+        self._limit.reschedule(loop.time() + TIMER_S)
+        await asyncio.sleep(ENDLESS_S)
 
     async def limited_around(self) -> None:
-        async with asyncio.timeout(SOON):
+        async with self._limit:
             await self.block()
 
     async def cancelled(self, handle: LockHandle) -> None:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().call_later(SOON, task.cancel)
-        await asyncio.sleep(FOREVER)
+        asyncio.get_running_loop().call_later(TIMER_S, task.cancel)
+        await asyncio.sleep(ENDLESS_S)
 
     async def grouped(self, handle: LockHandle) -> None:
         async def fail() -> None:
-            await asyncio.sleep(SOON)
+            await asyncio.sleep(TIMER_S)
             _ = 1 / 0
 
         async with asyncio.TaskGroup() as group:
             group.create_task(fail())
 
     async def nested(self, handle: LockHandle) -> None:
-        async with self._gs.lock("nested inside", ttl=self._ttl):
-            await asyncio.sleep(FOREVER)
+        await asyncio.sleep(ENDLESS_S)
+
+    async def nested_around(self) -> None:
+        async with self._gs.lock("nested outside", ttl=self._ttl):
+            await self.block()
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
-async def main(path: str, bodies: list[str], ttl: str, clock: dict[str, Any]) -> None:
-    adapter = SQLiteAdapter(path, locks="shared", clock=OddClock(**clock))
+async def main(path: str, names: list[str], ttl: str, suspend: bool, clock: dict[str, Any]) -> None:
+    adapter = SQLiteAdapter(path, locks="shared", clock=ShiftedClock(**clock))
     async with Scope(persistence=adapter) as gs:
-        victims = [Victim(gs, body, ttl) for body in bodies]
-        tasks: list[Awaitable[Any]] = [asyncio.create_task(victim.run()) for victim in victims]
-        for victim in victims:
-            await victim.held.wait()
-        say("held")
+        bodies = [LockedBody(gs, name, ttl) for name in names]
+        tasks: list[Awaitable[Any]] = [asyncio.create_task(body.run()) for body in bodies]
+        for body in bodies:
+            await body.held.wait()
+        print_line("held")
+        for body in bodies:
+            body.armed.set()
+        if suspend:
+            for _ in range(5):
+                await asyncio.sleep(0)  # each body starts its timer
+            os.kill(os.getpid(), signal.SIGSTOP)
         results = await asyncio.gather(*tasks)
-    say(json.dumps(dict(zip(bodies, results, strict=True))))
+    print_line(json.dumps(dict(zip(names, results, strict=True))))
 
 
 if __name__ == "__main__":
