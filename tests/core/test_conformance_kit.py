@@ -16,49 +16,51 @@ from goscope.testing import conformance
 from goscope.testing.conformance import (
     AdapterConformance,
     BackendConformance,
+    BackendLockConformance,
     CacheConformance,
     Conformance,
     FenceConformance,
     LockConformance,
     PrivateBackendConformance,
+    PrivateBackendLockConformance,
     ProcessConformance,
 )
 from goscope.testing.conformance.adapter import OPTIONS
 
 EXPECTED_FAILURES = {
-    "TestAbilityMissing::test_adapter_each_ability_is_claimed_and_complete[checkpoint]": (
+    "TestAbilityMissing::test_adapter_has_each_inherited_provider_complete[checkpoint]": (
         "CheckpointConformance is inherited, adapter.checkpoint is None"
     ),
-    "TestAbilityNotClaimed::test_adapter_each_ability_is_claimed_and_complete[cache]": (
-        "adapter.cache is there: inherit CacheConformance too"
+    "TestAbilityNotClaimed::test_adapter_has_each_inherited_provider_complete[cache]": (
+        "adapter.cache exists: inherit CacheConformance too"
     ),
-    "TestAbilityNotClaimed::test_adapter_each_optional_ability_is_claimed[SupportsWait]": (
-        "offers what WaitConformance tests: inherit it too"
+    "TestAbilityNotClaimed::test_adapter_has_each_inherited_optional_ability[SupportsWait]": (
+        "has what WaitConformance tests: inherit it too"
     ),
-    "TestOptionMissing::test_adapter_each_optional_ability_is_claimed[SupportsInspection]": (
-        "InspectionConformance is inherited, MemoryAdapter(key_prefix='') does not offer it"
+    "TestOptionMissing::test_adapter_has_each_inherited_optional_ability[SupportsInspection]": (
+        "InspectionConformance is inherited, MemoryAdapter(key_prefix='') lacks what it tests"
     ),
-    "TestAbilityIncomplete::test_adapter_each_ability_is_claimed_and_complete[cache]": (
+    "TestAbilityIncomplete::test_adapter_has_each_inherited_provider_complete[cache]": (
         "adapter.cache lacks the coroutines ['touch']"
     ),
-    "TestNoLease::test_adapter_lease_and_one_other_are_the_minimum": "adapter.lease is None",
-    "TestNotPersistent::test_adapter_persistence_is_declared_as_it_is": (
+    "TestNoLease::test_adapter_has_a_lease_and_another_provider": "adapter.lease is None",
+    "TestNotPersistent::test_adapter_is_persistent_as_declared": (
         "PERSISTENT is declared: True, found: False"
     ),
-    "TestNotPersistent::test_adapter_its_capabilities_are_the_declared_ones": "found: []",
-    "TestUndeclaredCapability::test_adapter_its_capabilities_are_the_declared_ones": (
+    "TestNotPersistent::test_adapter_has_the_declared_capabilities": "found: []",
+    "TestUndeclaredCapability::test_adapter_has_the_declared_capabilities": (
         "found: ['DISTRIBUTED']"
     ),
-    "TestUndeclaredCapability::test_adapter_distributed_locks_are_shared_locks": "SHARED_LOCKS",
-    "TestNotShared::test_shared_adapters_see_one_another_s_writes": "assert None ==",
+    "TestUndeclaredCapability::test_adapter_with_distributed_locks_has_shared_locks": "SHARED_LOCKS",
+    "TestNotShared::test_shared_adapters_see_the_writes_of_one_another": "assert None ==",
     "TestNotShared::test_shared_leases_exclude_across_adapters": "granted twice",
-    "TestProcessesForgotten::test_shared_claims_about_processes_are_shown_by_processes": (
-        "['PERSISTENT']: write `processes = True` too"
+    "TestProcessesForgotten::test_shared_capabilities_are_tested_with_processes": (
+        "['PERSISTENT']: declare `processes = True` too"
     ),
     "TestNotPrivate::test_private_another_adapter_has_another_store": (
         "inherit SharedStoreConformance"
     ),
-    "TestWrongMessage::test_cache_a_stored_none_is_a_hit": "has() takes a stored None for a miss",
+    "TestWrongMessage::test_cache_a_stored_none_is_a_hit": "has() treats a stored None as a miss",
 }
 
 
@@ -115,7 +117,7 @@ def test_forgotten_capabilities_are_refused_at_class_creation() -> None:
 
 
 def test_a_private_store_cannot_be_shared_by_processes() -> None:
-    with pytest.raises(TypeError, match="TestMine says `processes = True`"):
+    with pytest.raises(TypeError, match="TestMine declares `processes = True`"):
         type("TestMine", (PrivateBackendConformance,), {"processes": True}, abstract=True)
 
 
@@ -132,7 +134,7 @@ def test_a_conformance_test_cannot_be_overridden() -> None:
         """Make it pass."""
 
     name = test_cache_a_stored_none_is_a_hit.__name__
-    with pytest.raises(TypeError, match=rf"TestMine\.{name} hides .* CacheConformance"):
+    with pytest.raises(TypeError, match=rf"TestMine\.{name} overrides .* CacheValueConformance"):
         type("TestMine", (CacheConformance,), {name: test_cache_a_stored_none_is_a_hit})
 
 
@@ -188,7 +190,8 @@ def test_the_backend_contracts_combine_every_part() -> None:
     parts = [getattr(conformance, name) for name in conformance.__all__]
     for part in parts:
         whole = issubclass(BackendConformance, part) or issubclass(PrivateBackendConformance, part)
-        assert whole or part in {option.contract for option in OPTIONS}
+        locks = part in (BackendLockConformance, PrivateBackendLockConformance)
+        assert whole or locks or part in {option.contract for option in OPTIONS}
 
 
 def test_every_conformance_test_has_a_docstring() -> None:
@@ -207,10 +210,10 @@ def test_the_report_lists_what_was_verified_and_what_was_not(tmp_path: Path) -> 
         "from goscope.testing.conformance.report import pytest_terminal_summary\n"
     )
     (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
-    done = run_pytest(tmp_path, "-k", "TestNotPersistent and adapter_persistence")
+    done = run_pytest(tmp_path, "-k", "TestNotPersistent and adapter_is_persistent")
     lines = done.stdout.split("\n")
     assert "TestNotPersistent: adapter 0 (1 FAILED)" in lines
-    assert "    PERSISTENT: NOT SHOWN, failed in adapter" in lines
+    assert "    PERSISTENT: NOT VERIFIED, failed in adapter" in lines
 
 
 def test_the_base_class_opens_nothing() -> None:

@@ -135,7 +135,7 @@ def test_imports_inside_a_distribution_are_relative(folder: str) -> None:
     assert violations == []
 
 
-PARTS = {"cli": "goscope.cli", "demo": "goscope.cli.demo", "testing": "goscope.testing"}
+PARTS = {"cli": "goscope.cli", "demo": "goscope.cli.commands.demo", "testing": "goscope.testing"}
 """The package that each extra is for."""
 
 

@@ -90,7 +90,9 @@ class RunOnce(Generic[T]):
             )
             if granted is not None:
                 break
-            if await finished() and found is not None:
+            if found is None:
+                found = await work.stored()
+            if found is not None:
                 return found
             if wait_ms is not None:
                 raise WaitTimeout

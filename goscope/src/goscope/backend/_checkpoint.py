@@ -27,7 +27,7 @@ class StoredCheckpoint(NamedTuple):
 
 
 class BaseCheckpointProvider(ABC):
-    """Checkpoints by task: fill in the six primitives, each of them atomic.
+    """Checkpoints by task: fill in the five primitives, each of them atomic.
 
     ``prefix_ids`` is False for formats whose ids carry no prefix.
     """
