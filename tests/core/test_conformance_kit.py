@@ -51,7 +51,9 @@ EXPECTED_FAILURES = {
     "TestUndeclaredCapability::test_adapter_has_the_declared_capabilities": (
         "found: ['DISTRIBUTED']"
     ),
-    "TestUndeclaredCapability::test_adapter_with_distributed_locks_has_shared_locks": "SHARED_LOCKS",
+    "TestUndeclaredCapability::test_adapter_with_distributed_locks_has_shared_locks": (
+        "SHARED_LOCKS"
+    ),
     "TestNotShared::test_shared_adapters_see_the_writes_of_one_another": "assert None ==",
     "TestNotShared::test_shared_leases_exclude_across_adapters": "granted twice",
     "TestProcessesForgotten::test_shared_capabilities_are_tested_with_processes": (
