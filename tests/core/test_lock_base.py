@@ -70,10 +70,12 @@ class SlowLocks(BaseLockProvider):
 
         return self._request(work)
 
-    def _release(self, key: str, token: int) -> Awaitable[None]:
-        def work() -> None:
-            if key in self.rows and self.rows[key].token == token:
+    def _release(self, key: str, token: int) -> Awaitable[bool]:
+        def work() -> bool:
+            current = key in self.rows and self.rows[key].token == token
+            if current:
                 del self.rows[key]
+            return current
 
         return self._request(work)
 

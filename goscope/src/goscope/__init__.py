@@ -62,6 +62,7 @@ from .providers import (
     PersistenceAdapter,
     SupportsEvents,
     SupportsInspection,
+    SupportsRenew,
     SupportsWait,
 )
 
@@ -114,6 +115,7 @@ __all__ = [
     "SerializationError",
     "SupportsEvents",
     "SupportsInspection",
+    "SupportsRenew",
     "SupportsWait",
     "TaskAlreadyRunning",
     "TaskCheckpoint",

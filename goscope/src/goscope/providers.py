@@ -46,6 +46,7 @@ __all__ = [
     "PersistenceAdapter",
     "SupportsEvents",
     "SupportsInspection",
+    "SupportsRenew",
     "SupportsWait",
 ]
 
@@ -89,8 +90,11 @@ class LockHandle(Protocol):
         """Whether the grant is known to be lost, or its time is over. Does no I/O."""
         ...
 
-    async def release(self) -> None:
-        """Release the lock. Does nothing the second time; never ends a later grant."""
+    async def release(self) -> bool | None:
+        """Release the lock; whether this grant was still current, None if that is unknown.
+
+        Does nothing the second time, and then returns False; never ends a later grant.
+        """
         ...
 
     async def extend(self, ttl: Milliseconds) -> bool:
@@ -404,6 +408,18 @@ class SupportsWait(Protocol):
 
     async def wait_released(self, key: str, timeout: Milliseconds | None = None) -> bool:
         """Return True when the lock may be free, False after ``timeout``. A hint, not a grant."""
+        ...
+
+
+@runtime_checkable
+class SupportsRenew(Protocol):
+    """A lock handle that can renew an expired lease which nobody took."""
+
+    async def renew(self, ttl: Milliseconds) -> bool:
+        """Let the lease run for ``ttl`` from now, also if it has expired and nobody took it.
+
+        False when it was released, granted again or forgotten by the store.
+        """
         ...
 
 

@@ -36,9 +36,42 @@ class TestRevivedLease(Broken):
     adapter = broken_locks(RevivingLocks)
 
 
+class StealingRenewalLocks(RecordLockProvider):
+    async def acquire(
+        self, key: str, ttl: Any = None, owner: str | None = None
+    ) -> StoredLockHandle | None:
+        handle = await super().acquire(key, ttl, owner)
+        return (
+            None
+            if handle is None
+            else _StealingHandle(self, key, handle.owner, handle.fencing_token, handle._deadline)
+        )
+
+
+class _StealingHandle(StoredLockHandle):
+    async def renew(self, ttl: Any) -> bool:
+        def steal(records: Records) -> bool:
+            lease = records.leases.get(self.stored_key)
+            if lease is None:
+                return False
+            lease.token, lease.owner = self.fencing_token, self.owner
+            return True
+
+        provider: Any = self._provider
+        return bool(await provider._store.change_records(steal)) and await super().renew(ttl)
+
+
+class TestStealingRenewal(Broken):
+    """A renewal takes the lock from an owner that was granted it in the meantime."""
+
+    provider = "lock"
+    adapter = broken_locks(StealingRenewalLocks)
+
+
 class ForeignReleaseLocks(RecordLockProvider):
-    async def _release(self, key: str, token: int) -> None:
-        await self._store.change_records(lambda records: records.leases.pop(key, None))
+    async def _release(self, key: str, token: int) -> bool:
+        lease = await self._store.change_records(lambda records: records.leases.pop(key, None))
+        return lease is not None
 
 
 class TestForeignRelease(Broken):

@@ -51,9 +51,9 @@ class FailingLeases(RecordLockProvider):
         self._faults.write()
         return await super()._grant(key, owner, ttl_ms)
 
-    async def _release(self, key: str, token: int) -> None:
+    async def _release(self, key: str, token: int) -> bool:
         self._faults.write()
-        await super()._release(key, token)
+        return await super()._release(key, token)
 
     async def _remove(self, key: str) -> None:
         self._faults.write()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeAlias
 
 from .._tools.cancellation import finish_before_cancel
@@ -61,24 +61,41 @@ class StoredLockHandle:
         clock = self._provider.context.clock
         return self._lost or (not self._released and clock.steady_ms() >= self._deadline)
 
-    async def release(self) -> None:
+    async def release(self) -> bool | None:
         """Release the lock. Runs to the end when the caller is cancelled."""
         if self._released:
-            return
+            return False
         try:
-            await finish_before_cancel(self._provider._release(self.stored_key, self.fencing_token))
+            ending = self._provider._release(self.stored_key, self.fencing_token)
+            was_current = await finish_before_cancel(ending)
             self._released = True
+            self._lost = self._lost or was_current is False
         finally:
             self._provider.notifier.notify(self.stored_key)
+        return was_current
 
     async def extend(self, ttl: Milliseconds) -> bool:
+        return await self._move_expiry(self._provider._extend, ttl)
+
+    async def renew(self, ttl: Milliseconds) -> bool:
+        if self.lost:
+            # A read first: where reads do not suspend, a loss is known before any task runs.
+            holder = await self._provider._holder(self.stored_key)
+            if holder is None or holder.fencing_token != self.fencing_token:
+                self._lost = True
+                return False
+        return await self._move_expiry(self._provider._renew, ttl)
+
+    async def _move_expiry(
+        self, request: Callable[[str, int, int], Awaitable[bool]], ttl: Milliseconds
+    ) -> bool:
         ttl_ms = milliseconds(ttl, "ttl")
         if self._released:
             return False
-        asked = self._provider.context.clock.steady_ms()
-        if await self._provider._extend(self.stored_key, self.fencing_token, ttl_ms):
+        requested = self._provider.context.clock.steady_ms()
+        if await request(self.stored_key, self.fencing_token, ttl_ms):
             # From before the request: the store reads its clock later.
-            self._deadline = asked + ttl_ms
+            self._deadline = requested + ttl_ms
             return True
         self._lost = True
         return False
@@ -195,9 +212,13 @@ class BaseLockProvider(ABC):
     def _extend(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
         """Let the grant run for ``ttl_ms`` from now; False when it expired or is not current."""
 
+    def _renew(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
+        """As `_extend`, also when it has expired: a store that still knows it lets it run again."""
+        return self._extend(key, token, ttl_ms)
+
     @abstractmethod
-    def _release(self, key: str, token: int) -> Awaitable[None]:
-        """End the grant with this token and no other."""
+    def _release(self, key: str, token: int) -> Awaitable[bool | None]:
+        """End the grant with this token and no other; whether it was current, None if unknown."""
 
     @abstractmethod
     def _remove(self, key: str) -> Awaitable[None]:

@@ -29,7 +29,7 @@ class _Grant:
 class MemoryLockHandle:
     """One grant of an in-memory lock. It has no fencing token and cannot fence a write."""
 
-    __slots__ = ("_grant", "_provider", "_released", "key", "owner", "stored_key")
+    __slots__ = ("_grant", "_lost", "_provider", "_released", "key", "owner", "stored_key")
 
     def __init__(
         self, provider: MemoryLockProvider, key: str, stored_key: str, grant: _Grant
@@ -40,6 +40,7 @@ class MemoryLockHandle:
         self._provider = provider
         self._grant = grant
         self._released = False
+        self._lost = False
 
     def __repr__(self) -> str:
         return f"<in-memory lock {self.key!r} owner={self.owner!r}>"
@@ -54,15 +55,26 @@ class MemoryLockHandle:
 
     @property
     def lost(self) -> bool:
-        return not self._released and not self._is_current()
+        return self._lost or (not self._released and not self._is_current())
 
-    async def release(self) -> None:
+    async def release(self) -> bool:
+        if self._released:
+            return False
         self._released = True
-        self._provider.end(self.stored_key, self._grant)
+        was_current = self._provider.end(self.stored_key, self._grant)
+        self._lost = not was_current
+        return was_current
 
     async def extend(self, ttl: Milliseconds) -> bool:
         ttl_ms = milliseconds(ttl, "ttl")
         if self._released or not self._is_current():
+            return False
+        self._grant.expires_at = self._provider.clock.steady_ms() + ttl_ms
+        return True
+
+    async def renew(self, ttl: Milliseconds) -> bool:
+        ttl_ms = milliseconds(ttl, "ttl")
+        if not self._provider.is_held(self.stored_key, self._grant):
             return False
         self._grant.expires_at = self._provider.clock.steady_ms() + ttl_ms
         return True
@@ -157,11 +169,17 @@ class MemoryLockProvider:
         grant = self._grants.get(stored_key)
         return grant if grant is not None and grant.expires_at > self.clock.steady_ms() else None
 
-    def end(self, stored_key: str, grant: _Grant) -> None:
-        """End this grant and no later one, and wake the waiters of the lock."""
-        if self._grants.get(stored_key) is grant:
+    def is_held(self, stored_key: str, grant: _Grant) -> bool:
+        """Whether this grant has neither ended nor been replaced, expired or not."""
+        return self._grants.get(stored_key) is grant
+
+    def end(self, stored_key: str, grant: _Grant) -> bool:
+        """End this grant and no later one, and wake the waiters; whether it had not ended."""
+        held = self.is_held(stored_key, grant)
+        if held:
             del self._grants[stored_key]
             self._notifier.notify(stored_key)
+        return held
 
     def _sweep(self, now: int) -> None:
         """Forget expired leases. Runs each time the number of leases has doubled."""

@@ -147,21 +147,30 @@ class RecordLockProvider(BaseLockProvider):
         return await self._store.change_records(grant)
 
     async def _extend(self, key: str, token: int, ttl_ms: int) -> bool:
+        return await self._move_expiry(key, token, ttl_ms, if_expired=False)
+
+    async def _renew(self, key: str, token: int, ttl_ms: int) -> bool:
+        return await self._move_expiry(key, token, ttl_ms, if_expired=True)
+
+    async def _move_expiry(self, key: str, token: int, ttl_ms: int, *, if_expired: bool) -> bool:
         def extend(records: Records) -> bool:
             lease, clock = records.leases.get(key), self.context.clock
-            if lease is None or lease.token != token or lease.left_ms(clock) <= 0:
+            if lease is None or lease.token != token or lease.boot != clock.boot_id:
+                return False
+            if lease.left_ms(clock) <= 0 and not if_expired:
                 return False
             lease.expires_at = clock.steady_ms() + ttl_ms
             return True
 
         return await self._store.change_records(extend)
 
-    async def _release(self, key: str, token: int) -> None:
-        def release(records: Records) -> None:
-            if records.is_current(key, token):
+    async def _release(self, key: str, token: int) -> bool:
+        def release(records: Records) -> bool:
+            if was_current := records.is_current(key, token):
                 del records.leases[key]
+            return was_current
 
-        await self._store.change_records(release)
+        return await self._store.change_records(release)
 
     async def _remove(self, key: str) -> None:
         await self._store.change_records(lambda records: records.leases.pop(key, None))

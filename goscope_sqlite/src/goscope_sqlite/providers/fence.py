@@ -19,6 +19,6 @@ def check_fence(connection: sqlite3.Connection, fence: Fence | None) -> None:
             raise lease_lost(fence)
 
 
-def end_lease(connection: sqlite3.Connection, key: str, token: int) -> None:
-    """End the grant with this token and no other, as part of a write."""
-    connection.execute(_RELEASE, (key, token))
+def end_lease(connection: sqlite3.Connection, key: str, token: int) -> bool:
+    """End the grant with this token and no other, as part of a write; whether it was current."""
+    return connection.execute(_RELEASE, (key, token)).rowcount > 0

@@ -236,16 +236,25 @@ class SQLiteLockProvider(BaseLockProvider):
             self._queue.forget(key)
 
     def _extend(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
+        return self._move_expiry(key, token, ttl_ms, if_expired=False)
+
+    def _renew(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
+        return self._move_expiry(key, token, ttl_ms, if_expired=True)
+
+    def _move_expiry(
+        self, key: str, token: int, ttl_ms: int, *, if_expired: bool
+    ) -> Awaitable[bool]:
         clock = self.context.clock
 
         def extend(connection: sqlite3.Connection) -> bool:
             now = clock.steady_ms()
-            parameters = (now + ttl_ms, key, token, now, clock.boot_id)
+            still_runs_at = 0 if if_expired else now
+            parameters = (now + ttl_ms, key, token, still_runs_at, clock.boot_id)
             return connection.execute(_EXTEND, parameters).rowcount > 0
 
         return self._database.submit(extend, autocommit=True)
 
-    def _release(self, key: str, token: int) -> Awaitable[None]:
+    def _release(self, key: str, token: int) -> Awaitable[bool]:
         return self._database.submit(
             lambda connection: end_lease(connection, key, token), autocommit=True
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ...providers import LockHandle, SupportsRenew
 from ._base import locks_of
 from ._checks import rejects
 from ._locks import LockTests, granted, held, strictly_grows, token_of
@@ -115,6 +116,62 @@ class LockLeaseConformance(LockTests, abstract=True):
             left = (await held(locks, "key")).expires_in_ms
             assert left <= 30_000, "extend() of an old handle moved a later grant's expiry"
 
+    # --- renew, where handles have it -------------------------------------------------------
+
+    async def test_lock_renew_counts_from_now(self, tmp_path: Path, role: str) -> None:
+        """A renewal of a current lease works as an extension."""
+        async with self.open_locks(tmp_path, role) as locks:
+            handle = await granted(locks, "key", "30s")
+            assert await renewed(handle, "60s") is not False, "a current lease was not renewed"
+            assert await renewed(handle, "10s") is not False, "a current lease was not renewed"
+            left = (await held(locks, "key")).expires_in_ms
+            assert left <= 10_000 or await renewed(handle, "10s") is None
+
+    async def test_lock_renew_holds_what_it_says(self, tmp_path: Path, role: str) -> None:
+        """An expired lease that was renewed is held again; one that was not is free."""
+        async with self.open_adapter(tmp_path) as adapter:
+            locks = locks_of(adapter, role)
+            handle = await granted(locks, "key", "500ms")
+            await self.advance(adapter, "600ms")
+            revived = await renewed(handle, "30s")
+            taken = await locks.acquire("key", "30s")
+            assert (taken is None) is bool(revived), "a renewed lease was granted to another owner"
+            assert await handle.is_valid() is bool(revived)
+
+    async def test_lock_renew_never_takes_from_a_later_grant(
+        self, tmp_path: Path, role: str
+    ) -> None:
+        """A lease that another owner was granted in the meantime is lost."""
+        async with self.open_adapter(tmp_path) as adapter:
+            locks = locks_of(adapter, role)
+            old = await granted(locks, "key", "500ms")
+            await self.advance(adapter, "600ms")
+            current = await granted(locks, "key", "30s")
+            assert not await renewed(old, "1h"), "renew() took the lock from its holder"
+            assert old.lost, "the lease was granted again, but lost is False"
+            assert await current.is_valid(), "renew() of an old handle ended a later grant"
+
+    async def test_lock_renew_is_false_after_release(self, tmp_path: Path, role: str) -> None:
+        """A released handle cannot be renewed."""
+        async with self.open_locks(tmp_path, role) as locks:
+            handle = await granted(locks, "key")
+            await handle.release()
+            assert not await renewed(handle, "30s"), "a released lease was renewed"
+            assert await locks.holder("key") is None, "renew() acquired the lock"
+
+    async def test_lock_release_reports_whether_the_grant_was_current(
+        self, tmp_path: Path, role: str
+    ) -> None:
+        """True for a current grant, False for one that another owner replaced; or None."""
+        async with self.open_adapter(tmp_path) as adapter:
+            locks = locks_of(adapter, role)
+            handle = await granted(locks, "key")
+            assert await handle.release() is not False, "a current grant was reported as lost"
+            old = await granted(locks, "key", "500ms")
+            await self.advance(adapter, "600ms")
+            await granted(locks, "key", "30s")
+            assert not await old.release(), "a replaced grant was reported as current"
+
     async def test_lock_extend_by_owner(self, tmp_path: Path, role: str) -> None:
         """The provider extends the lease of the given owner."""
         async with self.open_locks(tmp_path, role) as locks:
@@ -207,3 +264,8 @@ class LockLeaseConformance(LockTests, abstract=True):
             await handle.extend("60s")
             assert handle.fencing_token == token
             assert (await held(leases, "key")).fencing_token == token
+
+
+async def renewed(handle: LockHandle, ttl: str) -> bool | None:
+    """Renew the lease; None if handles of this store have no ``renew``."""
+    return await handle.renew(ttl) if isinstance(handle, SupportsRenew) else None
