@@ -306,13 +306,31 @@ async def test_without_renewal_the_body_is_cancelled_at_expiry(store: Store, gs:
 
 
 @pytest.mark.parametrize("renew", [True, False])
-async def test_a_body_that_blocks_the_loop_past_the_deadline_raises_lease_lost_at_its_end(
+async def test_a_body_that_blocks_the_loop_past_the_deadline_keeps_a_lease_that_nobody_took(
+    store: Store, gs: Scope, renew: bool
+) -> None:
+    async def block() -> None:
+        block_loop(store.clock, 9000)
+
+    with record_events(gs) as events:
+        locked = LockedBody(gs, block, renew=renew)
+        await store.wait_until_idle()
+        error = await locked.end()
+    assert error is None
+    assert locked.cancelling == 0
+    assert [type(event).__name__ for event in events] == ["LockAcquired", "LockReleased"]
+
+
+@pytest.mark.parametrize("renew", [True, False])
+async def test_a_body_that_blocks_the_loop_past_the_deadline_loses_a_lease_that_another_took(
     store: Store, gs: Scope, renew: bool
 ) -> None:
     """The watcher could not run. The exit of the block raises the loss and cancels nothing."""
 
     async def block() -> None:
+        await ticks(3)  # the watcher waits for its time
         block_loop(store.clock, 9000)
+        await revoke_lock(gs)
 
     with record_events(gs) as events:
         locked = LockedBody(gs, block, renew=renew)
@@ -328,7 +346,9 @@ async def test_an_error_of_a_body_that_blocked_the_loop_gets_a_note(
     store: Store, gs: Scope
 ) -> None:
     async def block() -> None:
+        await ticks(3)  # the watcher waits for its time
         block_loop(store.clock, 9000)
+        await revoke_lock(gs)
         _ = 1 / 0
 
     error = await LockedBody(gs, block).end()
@@ -348,8 +368,9 @@ async def test_a_fenced_write_after_the_loss_raises_before_the_watcher_does(gs: 
     """And it cancels nothing."""
     async with gs.lock("door", ttl=TTL) as handle:
         await revoke_lock(gs)
-        async with gs.lock("door") as successor:
-            await gs.cache.set("stock", "the successor's", fence=successor)
+        successor = await gs.lock("door").try_acquire()
+        assert successor is not None
+        await gs.cache.set("stock", "the successor's", fence=successor)
         with pytest.raises(LeaseLost, match="not applied"):
             await gs.cache.set("stock", "late", fence=handle)
     await assert_not_cancelled()

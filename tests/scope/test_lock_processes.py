@@ -183,7 +183,11 @@ def test_the_bodys_own_error_gets_a_note(suspended: Report) -> None:
 
 
 def test_a_timeout_within_the_block_does_not_hide_the_loss(suspended: Report) -> None:
-    assert suspended["limited_inside"]["raised"] == "LeaseLost"
+    """Its time may be over before the store has answered that the lease was taken."""
+    limited = suspended["limited_inside"]
+    if limited["raised"] != "LeaseLost":
+        assert limited["raised"] == "TimeoutError"
+        assert "was lost while it ran" in limited["notes"][0]
 
 
 def test_a_timeout_around_the_block_is_a_timeout(suspended: Report) -> None:
@@ -206,7 +210,9 @@ def test_nested_locks_that_are_both_lost_raise_lease_lost_once(suspended: Report
 
 @pytest.mark.parametrize("body", [body for body in BODIES if body != "cancelled"])
 def test_no_cancellation_is_left_behind(suspended: Report, body: str) -> None:
-    assert suspended[body]["cancelling"] == 0
+    """Before Python 3.13 a TaskGroup may leave one when a child fails while it exits."""
+    left_by_python = body == "grouped" and sys.version_info < (3, 13)
+    assert suspended[body]["cancelling"] <= left_by_python
 
 
 LOCK_FILE = """
@@ -281,14 +287,14 @@ async def test_a_lease_survives_renewals_that_fail_for_a_while(
     async with Scope(persistence=closed) as gs:
         locks = locks_of(gs)
         assert isinstance(locks, BaseLockProvider)
-        extend = locks._extend  # the primitive of the base class: it sees every renewal
+        renew = locks._renew  # the primitive of the base class: it sees every renewal
 
         async def observed(key: str, token: int, ttl_ms: int) -> bool:
             renewals.append(False)
-            renewals[-1] = await extend(key, token, ttl_ms)
+            renewals[-1] = await renew(key, token, ttl_ms)
             return renewals[-1]
 
-        monkeypatch.setattr(locks, "_extend", observed)
+        monkeypatch.setattr(locks, "_renew", observed)
         with locker_of(path) as locker:
             async with gs.lock("door", ttl="6s") as handle:
                 locker.lock()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 from ._circuit import BreakerSettings, Circuits
 from ._circuit_call import Call
+from ._left_block import leave_block
 from ._result import require_coroutine_function
 from .errors import LeaseLost
 from .events import CircuitClosed, CircuitOpened, CircuitReset, Event
@@ -49,7 +49,7 @@ class CircuitBreaker:
         self.settings: Final = settings
         self._circuits = circuits
         self._on_result = on_result
-        self._entered: defaultdict[asyncio.Task[Any] | None, list[Call]] = defaultdict(list)
+        self._entered: list[tuple[asyncio.Task[Any] | None, Call]] = []
 
     def __repr__(self) -> str:
         return f"<goscope.CircuitBreaker {self.key!r}>"
@@ -122,7 +122,7 @@ class CircuitBreaker:
     async def __aenter__(self) -> Call:
         call = Call(self._circuits.get(self.key))
         await call.__aenter__()
-        self._entered[asyncio.current_task()].append(call)
+        self._entered.append((asyncio.current_task(), call))
         return call
 
     async def __aexit__(
@@ -131,8 +131,4 @@ class CircuitBreaker:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        task = asyncio.current_task()
-        call = self._entered[task].pop()
-        if not self._entered[task]:
-            del self._entered[task]
-        await call.__aexit__(exc_type, exc, traceback)
+        await leave_block(self._entered).__aexit__(exc_type, exc, traceback)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from ._lease_queue import Granted
 from ._tools.cancellation import finish_before_cancel, retrieve_exception
 from ._tools.clock import Clock
-from ._tools.notifier import wait_with_timeout
+from ._tools.notifier import signalled_within, wait_with_timeout
 from .errors import GoscopeError, LeaseLost
 
 
@@ -19,17 +19,20 @@ class LeaseGuard:
 
     The guard renews the lease at a third of its ttl. The lease is lost when a renewal is refused,
     or when none has succeeded by the deadline: the time read before the last successful request,
-    plus the ttl. Then the guard cancels the body's task and raises `LeaseLost` from the block, as
-    ``asyncio.timeout`` turns its cancellation into ``TimeoutError``:
+    plus the ttl. A body that blocked the event loop beyond the deadline has kept the guard from
+    asking: the guard then asks once more, and the lease is lost only if another owner took it.
+
+    A loss cancels the body's task and raises `LeaseLost` from the block, as ``asyncio.timeout``
+    turns its cancellation into ``TimeoutError``:
 
     - a cancellation from outside wins,
     - else the body's own exception propagates, with a note that the lease was lost,
-    - else `LeaseLost` is raised, also when the body swallowed the cancellation, and when it blocked
-      the event loop beyond the deadline and left nothing to cancel.
+    - else `LeaseLost` is raised, also when the body swallowed the cancellation.
 
-    On exit the guard disarms the watcher first and then releases the lease, which no cancellation
-    interrupts. With ``cancel_body=False`` a loss only sets `lost`, and nothing is raised.
-    ``on_lost`` is called once with the reason.
+    Any task may leave the block; only the task that entered it is ever cancelled. On exit the guard
+    disarms the watcher first and then releases the lease, which no cancellation interrupts. With
+    ``cancel_body=False`` a loss only sets `lost`, and nothing is raised. ``on_lost`` is called once
+    with the reason.
     """
 
     def __init__(
@@ -46,11 +49,21 @@ class LeaseGuard:
         self.handle: Final = granted.handle
         self._deadline = granted.deadline
         self._ttl_ms = ttl_ms
+        self._lifetime_ms = ttl_ms  # from the last successful request to the deadline
+        # An ability of its own: a handle without it lets an expired lease go.
+        self._renew_handle: Callable[[int], Awaitable[bool]] = getattr(
+            granted.handle, "renew", granted.handle.extend
+        )
         self._clock = clock
         self._key = key
         self._report_loss = on_lost
         self._renew = renew
         self._cancel_body = cancel_body
+        self._requests = asyncio.Lock()
+        self._rescheduled: asyncio.Future[bool] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._body: asyncio.Task[Any] | None = None
+        self._cancelling = 0
         self._reason: str | None = None
         self._armed = False
         self._cancelled = False
@@ -60,6 +73,58 @@ class LeaseGuard:
     def lost(self) -> bool:
         """Whether the lease is known to be lost."""
         return self._reason is not None
+
+    def start(self) -> None:
+        """Renew the lease in the background, without a body, until `stop`."""
+        self._armed = True
+        self._watcher = asyncio.create_task(self._watch())
+
+    async def stop(self) -> bool | None:
+        """Release the lease; whether it was current, None if unknown. Finishes before a cancel.
+
+        Raises the store's error. Does nothing the second time, and then returns False.
+        """
+        self._armed = False  # first: what expires during the release is not a loss
+        if self._watcher is not None:
+            self._watcher.cancel()
+        return await finish_before_cancel(asyncio.ensure_future(self._stop()))
+
+    async def _stop(self) -> bool | None:
+        if self._watcher is not None:
+            await asyncio.wait([self._watcher])
+        if self._released:
+            return False
+        was_current = await self.handle.release()
+        self._released = True
+        return was_current
+
+    def abandon(self) -> bool:
+        """Stop renewing without a body, as nobody can release it; whether it was renewed."""
+        renewing = self._body is None and self._armed and not self._released
+        if renewing and self._watcher is not None:
+            self._armed = False
+            self._watcher.cancel()
+        return renewing
+
+    async def extend(self, ttl_ms: int) -> bool:
+        """Let the lease run for ``ttl_ms`` from now; False when it has expired or was lost.
+
+        A longer ttl is the ttl of later renewals too. A shorter one moves the deadline, and the
+        next renewal restores the ttl.
+        """
+        async with self._requests:  # a renewal that overtook this request would undo it
+            if self._reason is not None or self._released:
+                return False
+            requested = self._clock.steady_ms()
+            # Before the request, which a cancellation may leave without an answer.
+            self._deadline = min(self._deadline, requested + ttl_ms)
+            if not await self.handle.extend(ttl_ms):
+                return False
+            self._ttl_ms = max(self._ttl_ms, ttl_ms)
+            self._set_deadline(requested, ttl_ms)
+        if self._rescheduled is not None and not self._rescheduled.done():
+            self._rescheduled.set_result(True)
+        return True
 
     def disarm(self) -> None:
         """Stop cancelling the body: from here on its fence refuses what must be refused.
@@ -78,8 +143,7 @@ class LeaseGuard:
         assert body is not None  # a coroutine always runs in a task
         self._body = body
         self._cancelling = body.cancelling()
-        self._armed = True
-        self._watcher = asyncio.create_task(self._watch())
+        self.start()
         return self
 
     async def __aexit__(
@@ -88,11 +152,20 @@ class LeaseGuard:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._check_deadline_on_exit()
-        if self._cancelled:
+        overdue = self._armed and self._clock.steady_ms() >= self._deadline
+        ended = self._released
+        if self._cancelled and self._body is not None:
             self._body.uncancel()
-        failure = await self._release()
-        if self._reason is not None and self._cancel_body and not self._released:
+        was_current: bool | None = False
+        failure: GoscopeError | None = None
+        try:
+            was_current = await self.stop()
+        except GoscopeError as error:
+            failure = error
+        if overdue and not (was_current or ended or self.lost):
+            # The watcher had no chance to see it; the store, or its failure, says so.
+            self._record_loss(self._expiry_reason())
+        if self._reason is not None and self._cancel_body and not ended:
             self._raise_loss(self._reason, exc)
         if failure is not None:
             if exc is None and self._cancel_body:
@@ -100,17 +173,8 @@ class LeaseGuard:
             if exc is not None:
                 exc.add_note(f"and the lease could not be released: {failure}")
 
-    def _check_deadline_on_exit(self) -> None:
-        """Record a loss that the watcher could not see because the body blocked the event loop.
-
-        The exit raises it in the body's own step: nothing is left to cancel.
-        """
-        expired = self._clock.steady_ms() >= self._deadline and self.handle.lost
-        if expired and self._armed and self._reason is None:
-            self._record_loss(self._expiry_reason())
-
     def _raise_loss(self, reason: str, exc: BaseException | None) -> None:
-        if self._body.cancelling() > self._cancelling:
+        if self._is_cancelled_from_outside(exc):
             if not isinstance(exc, asyncio.CancelledError):
                 raise asyncio.CancelledError from exc
         elif exc is None or isinstance(exc, asyncio.CancelledError):
@@ -118,59 +182,60 @@ class LeaseGuard:
         else:
             exc.add_note(f"the lease on {self._key!r} was lost while it ran: {reason}")
 
-    async def _release(self) -> GoscopeError | None:
-        """Stop watching and release the lease; the error if the store failed to."""
-        self._watcher.cancel()  # first: what expires during the release is not a loss
-        try:
-            await finish_before_cancel(asyncio.ensure_future(self._stop()))
-        except GoscopeError as failure:
-            return failure
-        return None
-
-    async def _stop(self) -> None:
-        await asyncio.wait([self._watcher])
-        if not self._released:
-            await self.handle.release()
+    def _is_cancelled_from_outside(self, exc: BaseException | None) -> bool:
+        body = self._body
+        if body is None or body is not asyncio.current_task() or not self._cancelled:
+            return isinstance(exc, asyncio.CancelledError)  # the guard has not cancelled this task
+        return body.cancelling() > self._cancelling
 
     async def _watch(self) -> None:
         """Renew until the lease is lost. Runs as a separate task: it never cancels itself."""
         while True:
             if self._renew:
-                await self._sleep_until(self._deadline - self._ttl_ms * 2 // 3)
+                await self._wait_until(self._deadline - self._lifetime_ms * 2 // 3)
                 reason = await self._renew_until_deadline()
             else:
-                await self._sleep_until(self._deadline)
+                await self._wait_until(self._deadline)
                 reason = self._expiry_reason()
             if reason is not None:
                 self._on_lost(reason)
                 return
 
-    async def _sleep_until(self, moment: int) -> None:
-        left_ms = moment - self._clock.steady_ms()
-        if left_ms > 0:
-            await self._clock.sleep(left_ms / 1000)
+    async def _wait_until(self, moment: int) -> None:
+        """Wait for the steady time, or until `extend` has moved the deadline."""
+        while (left_ms := moment - self._clock.steady_ms()) > 0:
+            self._rescheduled = asyncio.get_running_loop().create_future()
+            if not await signalled_within(self._rescheduled, left_ms / 1000, self._clock):
+                return
+            moment = self._deadline
+            if self._renew:
+                moment -= self._lifetime_ms * 2 // 3
 
     async def _renew_until_deadline(self) -> str | None:
         """Renew the lease, retrying until the deadline; None, or the reason why it is lost."""
         error = ""
         while True:
-            requested = self._clock.steady_ms()
-            left_ms = self._deadline - requested
-            if left_ms <= 0:
-                return f"{self._expiry_reason()}{error}"
-            renewed = await self._renew_once(left_ms)
-            if renewed is True:
-                self._deadline = requested + self._ttl_ms
-                return None
+            async with self._requests:
+                requested = self._clock.steady_ms()
+                left_ms = self._deadline - requested
+                if left_ms <= 0:
+                    if error:
+                        return f"{self._expiry_reason()}{error}"
+                    renewed = await self._renew_overdue()
+                else:
+                    renewed = await self._renew_once(left_ms)
+                if renewed is True:
+                    self._set_deadline(requested, self._ttl_ms)
+                    return None
             if renewed is False:
-                return "its renewal was refused: it expired, was released or was taken over"
+                return "its renewal was refused: it was released or taken over"
             error = f" ({renewed})"
             retry_at = self._clock.steady_ms() + self._ttl_ms // 10 + 1
             await self._sleep_until(min(retry_at, self._deadline))
 
     async def _renew_once(self, left_ms: int) -> bool | str:
         """Request a renewal: the store's answer, or what went wrong within ``left_ms``."""
-        request = asyncio.ensure_future(self.handle.extend(self._ttl_ms))
+        request = asyncio.ensure_future(self._renew_handle(self._ttl_ms))
         request.add_done_callback(retrieve_exception)  # it may fail after it was given up
         try:
             if not await wait_with_timeout(request, left_ms / 1000, self._clock):
@@ -181,11 +246,33 @@ class LeaseGuard:
         finally:
             request.cancel()
 
+    async def _renew_overdue(self) -> bool | str:
+        """Request a renewal after the deadline: nothing could be requested in time.
+
+        The event loop was blocked, or the process suspended. The request runs in this task, not in
+        another one, so that a store that answers without suspending answers before the body's next
+        step.
+        """
+        try:
+            async with asyncio.timeout(self._ttl_ms / 1000):
+                return await self._renew_handle(self._ttl_ms)
+        except Exception as exc:  # as in `_renew_once`
+            return str(exc) or type(exc).__name__
+
+    async def _sleep_until(self, moment: int) -> None:
+        left_ms = moment - self._clock.steady_ms()
+        if left_ms > 0:
+            await self._clock.sleep(left_ms / 1000)
+
+    def _set_deadline(self, requested: int, lifetime_ms: int) -> None:
+        self._deadline = requested + lifetime_ms
+        self._lifetime_ms = lifetime_ms
+
     def _on_lost(self, reason: str) -> None:
         if not self._armed:
             return  # the body has finished
         self._record_loss(reason)
-        if self._cancel_body:
+        if self._cancel_body and self._body is not None:
             self._cancelled = True
             self._body.cancel()
 

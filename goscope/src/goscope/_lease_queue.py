@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from ._tools.clock import Clock
 from ._tools.notifier import wait_with_timeout
 from ._tools.polling import poll_interval_ms
+from .errors import ScopeNotOpen
 from .providers import LockHandle, LockProvider, SupportsWait
 
 FINISHED_CHECK_MS: Final = 250
@@ -31,6 +32,19 @@ class LeaseQueue:
         self._clock = clock
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}
         self._waitable = provider if isinstance(provider, SupportsWait) else None
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """End every wait with `ScopeNotOpen`."""
+        self._closed = True
+        for task in self._waiting:
+            task.cancel()
+        for queue in self._queues.values():
+            for ticket in queue:
+                if not ticket.done():
+                    ticket.set_exception(_closed_while_waiting())
+                    ticket.exception()  # retrieved: a head does not await its own
 
     async def acquire(
         self,
@@ -57,10 +71,10 @@ class LeaseQueue:
             self._dequeue(key, queue, ticket)
 
     async def _wait_for_head(self, ticket: asyncio.Future[None], wait_ms: int | None) -> bool:
-        if wait_ms is None:
-            await ticket
-            return True
-        return await wait_with_timeout(ticket, wait_ms / 1000, self._clock)
+        if wait_ms is not None and not await wait_with_timeout(ticket, wait_ms / 1000, self._clock):
+            return False
+        await ticket
+        return True
 
     def _dequeue(
         self, key: str, queue: deque[asyncio.Future[None]], ticket: asyncio.Future[None]
@@ -84,30 +98,40 @@ class LeaseQueue:
         while True:
             requested = self._clock.steady_ms()
             handle = await self.provider.acquire(key, ttl_ms)
+            if self._closed:
+                if handle is not None:
+                    await handle.release()
+                raise _closed_while_waiting()
             if handle is not None:
                 return Granted(handle, requested + ttl_ms)
             now = self._clock.steady_ms()
             left_ms = None if wait_ms is None else started + wait_ms - now
             if left_ms is not None and left_ms <= 0:
                 return None
-            waiting = self._wait_released(key, now - became_head, left_ms)
-            if finished is None:
-                await waiting
-            elif await self._wait_or_finish(finished, waiting):
+            if await self._wait(self._wait_released(key, now - became_head, left_ms), finished):
                 return None
 
-    async def _wait_or_finish(
-        self, finished: Callable[[], Awaitable[bool]], waiting: Coroutine[Any, Any, None]
+    async def _wait(
+        self,
+        waiting: Coroutine[Any, Any, None],
+        finished: Callable[[], Awaitable[bool]] | None,
     ) -> bool:
         """Wait for the release, and return whether the work was finished by then."""
-        task = asyncio.ensure_future(waiting)
+        task = asyncio.create_task(waiting)
+        self._waiting.add(task)
         try:
-            while not await wait_with_timeout(task, FINISHED_CHECK_MS / 1000, self._clock):
-                if await finished():
-                    return True
+            if finished is None:
+                await asyncio.wait([task])
+            else:
+                while not await wait_with_timeout(task, FINISHED_CHECK_MS / 1000, self._clock):
+                    if await finished():
+                        return True
+            if self._closed:
+                raise _closed_while_waiting()
             await task
-            return await finished()
+            return finished is not None and await finished()
         finally:
+            self._waiting.discard(task)
             task.cancel()
 
     async def _wait_released(self, key: str, waited_ms: int, left_ms: int | None) -> None:
@@ -118,3 +142,7 @@ class LeaseQueue:
         if left_ms is not None:
             pause_ms = min(pause_ms, left_ms)
         await self._clock.sleep(pause_ms / 1000)
+
+
+def _closed_while_waiting() -> ScopeNotOpen:
+    return ScopeNotOpen("the scope was closed while this call waited for a lease")

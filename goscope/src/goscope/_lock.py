@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Final, NamedTuple
 
 from ._lease_guard import LeaseGuard
 from ._lease_queue import Granted
+from ._left_block import leave_block
+from ._lock_handle import ScopeLockHandle
 from ._runtime import Runtime
 from .errors import LockTimeout
 from .events import LockAcquired, LockReleased, LockTimedOut
 from .providers import LockHandle
 
 
-class _Held(NamedTuple):
-    """The lock while one task is inside the block."""
+class _Block(NamedTuple):
+    """A block that was entered and not left yet."""
 
+    task: asyncio.Task[object] | None
     runtime: Runtime
     guard: LeaseGuard
     since: int
@@ -27,8 +31,10 @@ class Lock:
     """One lock by name: ``async with`` it, or `acquire` it yourself. Not reentrant.
 
     Tasks may share the object. Entering waits first come, first served within this process, and
-    raises `LockTimeout` when the wait is over. While the body runs the lease is renewed; if it is
-    lost all the same, the body is cancelled and `LeaseLost` raised from the block.
+    raises `LockTimeout` when the wait is over. A task that would wait for its own block without
+    limit gets a ``RuntimeError``. While the body runs the lease is renewed; if it is lost all the
+    same, the body is cancelled and `LeaseLost` raised from the block. Whichever task leaves the
+    block releases the lock.
     """
 
     def __init__(
@@ -44,38 +50,35 @@ class Lock:
         self._ttl_ms = ttl_ms
         self._wait_ms = wait_ms
         self._renew = renew
-        self._held: dict[asyncio.Task[object] | None, _Held] = {}
+        self._entered: list[tuple[asyncio.Task[object] | None, _Block]] = []
 
     def __repr__(self) -> str:
         return f"<goscope.Lock {self.key!r}>"
 
-    async def acquire(self) -> LockHandle:
-        """Acquire the lock and return its handle; the caller extends and releases it.
+    async def acquire(self, *, renew: bool = False) -> LockHandle:
+        """Acquire the lock and return its handle; the caller releases it. Raises `LockTimeout`.
 
-        The lease is not renewed: it expires after its ttl. Raises `LockTimeout`.
+        The lease expires after its ttl unless the caller extends it. With ``renew`` it is renewed
+        in the background until `release`, or until the scope closes and releases it.
         """
-        return (await self._acquire(self._runtime())).handle
+        runtime = self._runtime()
+        return self._handle(runtime, await self._acquire(runtime), renew)
 
-    async def try_acquire(self) -> LockHandle | None:
-        """Acquire the lock if it is free, whatever its ``wait``; None if it is not.
-
-        The caller extends and releases the handle.
-        """
-        granted = await self._try_acquire(self._runtime(), wait_ms=0)
-        return None if granted is None else granted.handle
+    async def try_acquire(self, *, renew: bool = False) -> LockHandle | None:
+        """As `acquire`, but return None at once if the lock is not free."""
+        runtime = self._runtime()
+        granted = await self._try_acquire(runtime, wait_ms=0)
+        return None if granted is None else self._handle(runtime, granted, renew)
 
     async def __aenter__(self) -> LockHandle:
         task = asyncio.current_task()
-        if task in self._held:
-            raise RuntimeError(
-                f"this task already holds lock {self.key!r}: entering it again would never return"
-            )
         runtime = self._runtime()
         granted = await self._acquire(runtime)
         guard = runtime.guard(granted, self.key, ttl_ms=self._ttl_of(runtime), renew=self._renew)
         await guard.__aenter__()
-        self._held[task] = _Held(runtime, guard, runtime.event_start())
-        return granted.handle
+        self._entered.append((task, _Block(task, runtime, guard, runtime.event_start())))
+        runtime.lock_blocks[task, self.key] = guard
+        return ScopeLockHandle(guard, lambda: None)
 
     async def __aexit__(
         self,
@@ -83,20 +86,30 @@ class Lock:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        held = self._held.pop(asyncio.current_task(), None)
-        if held is None:
-            raise RuntimeError(
-                f"the block of lock {self.key!r} was entered in another task: leave it in the "
-                f"same one, or use acquire() and release()"
-            )
+        block = leave_block(self._entered)
+        runtime, guard = block.runtime, block.guard
+        runtime.lock_blocks.pop((block.task, self.key), None)
         try:
-            await held.guard.__aexit__(exc_type, exc, traceback)
+            await guard.__aexit__(exc_type, exc, traceback)
         finally:
-            if not held.guard.lost:
-                held.runtime.emit(LockReleased, self.key, held.since)
+            if not guard.lost:
+                runtime.emit(LockReleased, self.key, block.since)
+
+    def _handle(self, runtime: Runtime, granted: Granted, renew: bool) -> ScopeLockHandle:
+        guard = runtime.guard(granted, self.key, ttl_ms=self._ttl_of(runtime), cancel_body=False)
+        if renew:
+            guard.start()
+            runtime.renewed.add(guard)
+        return ScopeLockHandle(guard, partial(runtime.renewed.discard, guard))
 
     async def _acquire(self, runtime: Runtime) -> Granted:
         """Wait for the lock. Raises `LockTimeout`."""
+        block = runtime.lock_blocks.get((asyncio.current_task(), self.key))
+        if self._wait_ms is None and block is not None and not block.handle.lost:
+            raise RuntimeError(
+                f"this task is already inside a block of lock {self.key!r} and would wait for its "
+                f"own release forever. Call what needs the lock without entering it again"
+            )
         clock = runtime.clock
         started = clock.steady_ms()
         granted = await self._try_acquire(runtime, self._wait_ms)

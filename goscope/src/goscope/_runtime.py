@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -11,7 +12,7 @@ from ._lease_guard import LeaseGuard
 from ._lease_queue import Granted, LeaseQueue
 from ._observers import Observers
 from ._tools.cancellation import finish_before_cancel
-from .errors import CapabilityMissing
+from .errors import CapabilityMissing, GoscopeError
 from .events import Event, LockLost
 from .providers import PersistenceAdapter, SupportsEvents
 
@@ -37,6 +38,10 @@ class Runtime:
         self.lease_ttl_ms: Final = lease_ttl_ms
         self.leases: Final = LeaseQueue(self.require(adapter.lease, "lease"), self.clock)
         self.locks: Final = None if adapter.lock is None else LeaseQueue(adapter.lock, self.clock)
+        self.lock_blocks: Final[dict[tuple[asyncio.Task[Any] | None, str], LeaseGuard]] = {}
+        """The blocks that hold a lock, by the task that entered and the key."""
+        self.renewed: Final[set[LeaseGuard]] = set()
+        """What keeps the locks that are renewed without a block."""
         self._owns_adapter = owns_adapter
         self._background: set[asyncio.Task[Any]] = set()
         if isinstance(adapter, SupportsEvents):
@@ -96,7 +101,13 @@ class Runtime:
         return task
 
     async def close(self) -> None:
-        """Cancel the background work, wait for its end, and disconnect an adapter that is ours."""
+        """End every waiter and the background work, and disconnect an adapter that is ours."""
+        self.leases.close()
+        if self.locks is not None:
+            self.locks.close()
+        for guard in self.renewed:
+            with contextlib.suppress(GoscopeError):  # its lease expires
+                await guard.stop()
         tasks = list(self._background)
         for task in tasks:
             task.cancel()

@@ -43,7 +43,7 @@ def milliseconds(value: Milliseconds, what: str = "duration") -> int:
     )
 
 
-def strict_milliseconds(value: Duration, what: str = "duration") -> int:
+def strict_milliseconds(value: Milliseconds, what: str = "duration") -> int:
     """Convert a duration as the scope's own API takes it. Raises ``TypeError`` for a bare number.
 
     Half of all readers would take ``5`` for seconds, the other half for milliseconds.
@@ -67,7 +67,7 @@ def wait_milliseconds(value: Duration | int | None, what: str = "wait") -> int |
         return None
     if value == timedelta(0) or (type(value) is int and value == 0):
         return 0
-    return strict_milliseconds(value, what)  # type: ignore[arg-type]  # refuses other ints itself
+    return strict_milliseconds(value, what)
 
 
 def _is_number(value: object) -> bool:

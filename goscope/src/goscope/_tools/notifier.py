@@ -26,7 +26,7 @@ class KeyedNotifier:
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._by_key[key].add(waiter)
         try:
-            return await _resolved(waiter, seconds, clock)
+            return await signalled_within(waiter, seconds, clock)
         finally:
             if waiting := self._by_key.get(key):
                 waiting.discard(waiter)
@@ -34,10 +34,11 @@ class KeyedNotifier:
                     del self._by_key[key]
 
 
-async def _resolved(waiter: asyncio.Future[bool], seconds: float, clock: Clock) -> bool:
+async def signalled_within(waiter: asyncio.Future[bool], seconds: float, clock: Clock) -> bool:
+    """Return True when the future gets its result, False when ``seconds`` have passed."""
     if not isinstance(clock, SystemClock):
         return await wait_with_timeout(waiter, seconds, clock)
-    # The timer resolves the future itself: polling waiters do this more often than anything else.
+    # The timer resolves the future itself: polling waiters and renewals do this all the time.
     timer = asyncio.get_running_loop().call_later(seconds, _resolve, waiter, False)
     try:
         return await waiter
