@@ -55,6 +55,10 @@ def renew(token: int, begin: float, *, renewed: bool = True, key: str = STOCK) -
     return action("renew", begin, begin + 1, key=key, token=token, value=100, result=renewed)
 
 
+def extend(token: int, begin: float, *, key: str = STOCK) -> Records:
+    return action("extend", begin, begin + 1, key=key, token=token, value=100, result=True)
+
+
 def release(token: int, begin: float, process: str = "a", key: str = STOCK) -> Records:
     return action("release", begin, begin + 1, process=process, key=key, token=token)
 

@@ -158,7 +158,7 @@ class History:
                 yield Grant(action.key, action.result, action.process, *times)
 
     def _extend(self, grants: dict[tuple[str, int], Grant]) -> None:
-        for action in self.actions["renew"]:
+        for action in self.all("extend", "renew"):
             grant = grants.get((action.key, action.token or 0))
             if grant is None:
                 continue

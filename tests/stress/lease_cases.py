@@ -11,6 +11,7 @@ from .histories import (
     Case,
     action,
     combine,
+    extend,
     grant,
     mark,
     ns,
@@ -197,10 +198,16 @@ LEASE_CASES: Final = [
         ),
     ),
     Case(
-        "no renewal after expiry",
-        "renewed after the expiry",
-        combine(grant(1, 0), renew(1, 102)),
-        combine(grant(1, 0), renew(1, 99), renew(1, 199)),
+        "no extension after expiry",
+        "extended after the expiry",
+        combine(grant(1, 0), extend(1, 102)),
+        combine(grant(1, 0), extend(1, 99), renew(1, 210), extend(1, 250)),
+    ),
+    Case(
+        "one holder",
+        "renewed after another process was granted the lease",
+        combine(grant(1, 0), suspended(20, 140), grant(2, 101, process="b"), renew(1, 150)),
+        combine(grant(1, 0), suspended(20, 140), renew(1, 150), grant(2, 251, process="b")),
     ),
     Case(
         "no unguarded write",

@@ -12,6 +12,9 @@ from goscope_sqlite import SQLiteAdapter
 
 from .event_log import Entry, Log
 
+PRIMITIVES: Final = ("grant", "extend", "renew", "release")
+"""The primitives of a lock provider, without their underscore."""
+
 METHODS: Final = {
     "cache": ("set",),
     "circuit_breaker": ("set_state", "record_failure", "record_success"),
@@ -26,8 +29,9 @@ WRITES: Final = [f"{ability}.{method}" for ability in METHODS for method in METH
 def record_calls(adapter: SQLiteAdapter, log: Log) -> None:
     """Wrap the primitives and methods of the adapter so that each call is logged."""
     for locks in (adapter.lock, adapter.lease):
-        for primitive, kind in (("_grant", "grant"), ("_extend", "renew"), ("_release", "release")):
-            setattr(locks, primitive, _logged_primitive(getattr(locks, primitive), kind, log))
+        for kind in PRIMITIVES:
+            primitive = getattr(locks, f"_{kind}")
+            setattr(locks, f"_{kind}", _logged_primitive(primitive, kind, log))
     for ability, methods in METHODS.items():
         provider = getattr(adapter, ability)
         for method in methods:

@@ -43,6 +43,7 @@ def _counts(history: History) -> Iterator[tuple[str, str | int]]:
     yield "processes suspended", len(suspensions)
     yield "  for longer than a lease", sum(value > LEASE_MS for value in suspensions)
     yield "leases granted", sum(map(len, history.grants.values()))
+    yield "leases extended", sum(action.result is True for action in history.actions["extend"])
     yield "leases renewed", sum(action.result is True for action in history.actions["renew"])
     yield from _takeovers(history)
     written = history.guarded

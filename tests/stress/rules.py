@@ -98,20 +98,23 @@ def _has_cause(history: History, old: Grant, new: Grant) -> bool:
     return slow or history.was_delayed(old.process, old.asked, new.granted)
 
 
-def no_renewal_after_expiry(history: History) -> Iterator[Violation]:
-    """An expired lease cannot be renewed, even if no other process holds it."""
+def no_extension_after_expiry(history: History) -> Iterator[Violation]:
+    """An expired lease cannot be extended, even if no other process holds it.
+
+    It can be renewed then; that no other process held it in the meantime is the rule "one holder".
+    """
     ends = {
         (grant.key, grant.token): grant.granted + grant.ttl
         for grants in history.grants.values()
         for grant in grants
     }
-    for action in history.all("renew"):
+    for action in history.all("extend", "renew"):
         lease = action.key, action.token or 0
         if action.result is not True or action.done is None or lease not in ends:
             continue
-        if action.begin > ends[lease]:
-            text = f"token {action.token} was renewed after its expiry"
-            yield Violation("no renewal after expiry", action.key, ends[lease], action.done, text)
+        if action.kind == "extend" and action.begin > ends[lease]:
+            text = f"token {action.token} was extended after its expiry"
+            yield Violation("no extension after expiry", action.key, ends[lease], action.done, text)
         ends[lease] = max(ends[lease], action.done + action.value * NS_PER_MS)
 
 
@@ -385,7 +388,7 @@ def no_process_fails(history: History) -> Iterator[Violation]:
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    *(one_holder, tokens_increase, no_takeover_of_a_live_lease, no_renewal_after_expiry),
+    *(one_holder, tokens_increase, no_takeover_of_a_live_lease, no_extension_after_expiry),
     *(no_unguarded_write, no_stale_write, no_refusal_without_cause),
     *(no_body_without_lease, one_late_step_at_most),
     *(no_lost_count, no_lost_update, no_lost_write, entry_lifetime, tasks_resume),

@@ -102,7 +102,7 @@ class Client:
             await self._count_under(key, handle)
             await self._pause(10, 100)
         if self._rng.random() < 0.3:
-            await handle.extend(SHORT_LEASE_MS)
+            await handle.extend(f"{SHORT_LEASE_MS}ms")
         await handle.release()
 
     async def _count_under(self, key: str, handle: Any) -> None:
