@@ -8,6 +8,9 @@ INSTALLED := $(VENV)/.installed
 MEASURED := $(VENV)/.measured
 BUN := .bun/node_modules/.bin/bun
 PYPROJECTS := $(wildcard pyproject.toml */pyproject.toml)
+# One worker more than there are cores: many tests wait for processes.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+PARALLEL := --numprocesses $(WORKERS) --dist worksteal
 
 # Do not announce newer versions of pip and pyright.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -25,11 +28,11 @@ demo: $(INSTALLED) ## run the demonstration, for example make demo ARGS=--help
 
 .PHONY: test
 test: $(INSTALLED) ## run the tests, all or those in ARGS
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: coverage
 coverage: $(INSTALLED) ## run the tests and require the branch coverage that pyproject.toml sets
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadscope --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term:skip-covered $(ARGS)
 
 .PHONY: stress
 stress: $(INSTALLED) ## share a file with Bun for 20 s, then kill and stop 8 processes for 60 s
