@@ -101,6 +101,12 @@ async def _enter(stack: contextlib.AsyncExitStack, manager: Any) -> None:
     await stack.enter_async_context(manager)
 
 
+async def test_a_block_that_was_not_entered_cannot_be_left(gs: Scope) -> None:
+    for manager in (gs.lock("door"), gs.circuit_breaker("api")):
+        with pytest.raises(RuntimeError, match="without having been entered"):
+            await manager.__aexit__(None, None, None)
+
+
 async def test_a_breaker_may_be_left_in_another_task(gs: Scope, clock: FakeClock) -> None:
     breaker = gs.circuit_breaker("api", failure_threshold=1, reset_timeout="1s")
     with pytest.raises(ZeroDivisionError):

@@ -50,7 +50,7 @@ class LeaseGuard:
         self._deadline = granted.deadline
         self._ttl_ms = ttl_ms
         self._lifetime_ms = ttl_ms  # from the last successful request to the deadline
-        # An ability of its own: a handle without it lets an expired lease go.
+        # `SupportsRenew`. A handle without it cannot keep an expired lease.
         self._renew_handle: Callable[[int], Awaitable[bool]] = getattr(
             granted.handle, "renew", granted.handle.extend
         )

@@ -13,8 +13,10 @@ def leave_block(entered: list[tuple[asyncio.Task[Any] | None, B]]) -> B:
 
     Another task may leave a block too, such as the one in which asyncio closes an abandoned
     generator, or the finalizer of a fixture: then by preference one whose own task has ended, and
-    of several the oldest.
+    of several the oldest. Raises ``RuntimeError`` when no block was entered.
     """
+    if not entered:
+        raise RuntimeError("this block was left without having been entered")
     task = asyncio.current_task()
     own = [item for item in entered if item[0] is task]
     ended = [item for item in entered if item[0] is None or item[0].done()]

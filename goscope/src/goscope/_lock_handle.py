@@ -28,6 +28,7 @@ class ScopeLockHandle:
 
     def __del__(self) -> None:
         if self._guard.abandon():
+            self._on_released()
             warnings.warn(
                 f"{self!r} was never released: its lease is not renewed any more and will expire",
                 ResourceWarning,

@@ -37,7 +37,7 @@ class LoopBudget:
         self._until = 0.0
         self._share = TICK_BUDGET_S
         self._waiting: deque[asyncio.Future[None]] = deque()
-        # Seconds that a resumed waiter takes on average, all it goes on to do included.
+        # Seconds that a resumed waiter takes on average, with everything that it does next.
         self._mean_cost = TICK_BUDGET_S
         self._last_resumed = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
