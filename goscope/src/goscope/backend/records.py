@@ -58,6 +58,8 @@ class Records(msgspec.Struct):
     circuits: dict[str, CircuitBreakerState] = {}
     checkpoints: dict[str, list[StoredCheckpoint]] = {}
     """By task, lowest sequence first."""
+    tasks: dict[str, str] = {}
+    """The task of each checkpoint, by the checkpoint's id."""
     results: dict[str, StoredResult] = {}
 
     def check(self, fence: Fence | None) -> None:
@@ -72,7 +74,7 @@ class Records(msgspec.Struct):
 
     def checkpoint(self, checkpoint_id: str) -> StoredCheckpoint | None:
         """The checkpoint with this id."""
-        rows = (row for task in self.checkpoints.values() for row in task)
+        rows = self.checkpoints.get(self.tasks.get(checkpoint_id, ""), ())
         return next((row for row in rows if row.id == checkpoint_id), None)
 
     @property
@@ -302,6 +304,7 @@ class RecordCheckpointProvider(BaseCheckpointProvider):
             self.check(row, latest, records.checkpoint(row.id))
             replaces = latest is not None and latest.id == row.id
             records.checkpoints[row.task_id] = [*(rows[:-1] if replaces else rows), row]
+            records.tasks[row.id] = row.task_id
 
         await self._store.change_records(save)
 
@@ -319,7 +322,10 @@ class RecordCheckpointProvider(BaseCheckpointProvider):
         def trim(records: Records) -> None:
             records.check(fence)
             rows = records.checkpoints.pop(task_id, [])
-            if kept := rows[max(len(rows) - keep, 0) :]:
+            kept = rows[max(len(rows) - keep, 0) :]
+            for row in rows[: len(rows) - len(kept)]:
+                del records.tasks[row.id]
+            if kept:
                 records.checkpoints[task_id] = kept
 
         await self._store.change_records(trim)
