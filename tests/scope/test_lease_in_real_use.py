@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,6 +246,20 @@ async def test_a_task_of_blocking_steps_ends_well(gs: Scope, clock: FakeClock) -
         return "done"
 
     assert await gs.tasks.run("etl", etl) == "done"
+
+
+async def test_steps_that_block_the_loop_again_and_again_end_well(tmp_path: Path) -> None:
+    """With a real clock and a store that answers from a thread."""
+    path = tmp_path / "app.db"
+
+    async def etl(task: Any) -> str:
+        for chunk in range(4):
+            time.sleep(0.6)  # noqa: ASYNC251  # longer than the lease
+            await task.checkpoint.save(chunk)
+        return "done"
+
+    async with Scope(backend="sqlite", path=path, lease_ttl="400ms") as gs:
+        assert await gs.tasks.run("etl", etl) == "done"
 
 
 async def test_a_probe_that_blocks_the_loop_closes_the_circuit(gs: Scope, clock: FakeClock) -> None:
