@@ -319,4 +319,7 @@ async def test_the_wal_stays_small_whatever_another_process_does(
                 sizes.append(wal.stat().st_size)
             await adapter.cache.set("end", 1)
             assert await line(other.stdout) == "done"
-    assert max(sizes) < 20 * 1024 * 1024
+    written = (
+        rounds * 50 * 3000
+    )  # the frames of all that are larger still: pages, and their headers
+    assert max(sizes) < written, "the WAL never restarted"
