@@ -190,6 +190,17 @@ async def test_closing_the_scope_releases_renewed_handles(clock: FakeClock) -> N
         del handle
 
 
+async def test_a_renewed_handle_may_be_released_while_the_scope_closes(clock: FakeClock) -> None:
+    async with MemoryAdapter(clock=clock) as adapter:
+        gs = Scope(persistence=adapter)
+        await gs.open()
+        handles = [await gs.lock(key).acquire(renew=True) for key in ("a", "b", "c")]
+        closing = asyncio.create_task(gs.close())
+        await asyncio.gather(*(handle.release() for handle in handles))
+        await closing
+        assert [await adapter.lock.holder(key) for key in ("a", "b", "c")] == [None] * 3
+
+
 @pytest.mark.parametrize("waiters", [1, 3])
 async def test_closing_the_scope_ends_every_waiter(
     gs: Scope, clock: FakeClock, waiters: int

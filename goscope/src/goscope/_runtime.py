@@ -105,7 +105,7 @@ class Runtime:
         self.leases.close()
         if self.locks is not None:
             self.locks.close()
-        for guard in self.renewed:
+        for guard in list(self.renewed):  # a release meanwhile removes its guard
             with contextlib.suppress(GoscopeError):  # its lease expires
                 await guard.stop()
         tasks = list(self._background)
