@@ -131,4 +131,5 @@ class CircuitBreaker:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await leave_block(self._entered).__aexit__(exc_type, exc, traceback)
+        _, call = leave_block(self._entered)
+        await call.__aexit__(exc_type, exc, traceback)

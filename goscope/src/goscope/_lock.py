@@ -21,7 +21,6 @@ from .providers import LockHandle
 class _Block(NamedTuple):
     """A block that was entered and not left yet."""
 
-    task: asyncio.Task[object] | None
     runtime: Runtime
     guard: LeaseGuard
     since: int
@@ -76,7 +75,7 @@ class Lock:
         granted = await self._acquire(runtime)
         guard = runtime.guard(granted, self.key, ttl_ms=self._ttl_of(runtime), renew=self._renew)
         await guard.__aenter__()
-        self._entered.append((task, _Block(task, runtime, guard, runtime.event_start())))
+        self._entered.append((task, _Block(runtime, guard, runtime.event_start())))
         runtime.lock_blocks[task, self.key] = guard
         return ScopeLockHandle(guard, lambda: None)
 
@@ -86,14 +85,13 @@ class Lock:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        block = leave_block(self._entered)
-        runtime, guard = block.runtime, block.guard
-        runtime.lock_blocks.pop((block.task, self.key), None)
+        task, (runtime, guard, since) = leave_block(self._entered)
+        runtime.lock_blocks.pop((task, self.key), None)
         try:
             await guard.__aexit__(exc_type, exc, traceback)
         finally:
             if not guard.lost:
-                runtime.emit(LockReleased, self.key, block.since)
+                runtime.emit(LockReleased, self.key, since)
 
     def _handle(self, runtime: Runtime, granted: Granted, renew: bool) -> ScopeLockHandle:
         guard = runtime.guard(granted, self.key, ttl_ms=self._ttl_of(runtime), cancel_body=False)
