@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from goscope import Scope
 
-from .support import ticks
+from .support import Store, ticks
 
 TTL = "9s"
 """Renewed every 3 s."""
@@ -52,3 +52,10 @@ async def revoke_lock(gs: Scope, key: str = "door") -> None:
     locks = gs.persistence.lock
     assert locks is not None
     await locks.force_release(key)
+
+
+async def lose_lock(store: Store, gs: Scope) -> None:
+    """Revoke the lock of the body, and let time pass until its renewal has been refused."""
+    await store.wait_until_idle()
+    await revoke_lock(gs)
+    await store.advance("3100ms")

@@ -10,7 +10,7 @@ from goscope import LeaseLost, Scope
 from goscope.events import LockLost
 from goscope.testing import record_events
 
-from .locked_bodies import TTL, LockedBody, revoke_lock, wait_forever
+from .locked_bodies import TTL, LockedBody, lose_lock, revoke_lock, wait_forever
 from .support import PausedCall, Store, block_loop, lease_watchers, ticks
 
 pytestmark = pytest.mark.asyncio
@@ -53,9 +53,7 @@ async def test_a_body_that_swallows_the_cancellation_does_not_hide_the_loss(
             await ticks()
 
     locked = LockedBody(gs, swallow_cancellation)
-    await store.wait_until_idle()
-    await revoke_lock(gs)
-    await store.advance("3100ms")
+    await lose_lock(store, gs)
     assert isinstance(await locked.end(), LeaseLost)
     assert locked.cancelling == 0
 
@@ -68,9 +66,7 @@ async def test_the_bodys_own_error_propagates_with_a_note(store: Store, gs: Scop
             _ = 1 / 0
 
     locked = LockedBody(gs, fail_when_cancelled)
-    await store.wait_until_idle()
-    await revoke_lock(gs)
-    await store.advance("3100ms")
+    await lose_lock(store, gs)
     error = await locked.end()
     assert isinstance(error, ZeroDivisionError)
     assert "lease on 'door' was lost" in error.__notes__[0]
@@ -118,9 +114,7 @@ async def test_an_outside_cancellation_wins_over_the_bodys_own_error(
                 _ = 1 / 0
 
     locked = LockedBody(gs, fail_when_cancelled)
-    await store.wait_until_idle()
-    await revoke_lock(gs)
-    await store.advance("3100ms")
+    await lose_lock(store, gs)
     locked.task.cancel()
     error = await locked.end()
     assert isinstance(error, asyncio.CancelledError)
@@ -146,9 +140,7 @@ async def test_an_outer_timeout_at_the_same_time_is_a_timeout(store: Store, gs: 
         await assert_not_cancelled()
 
     task = asyncio.create_task(limited())
-    await store.wait_until_idle()
-    await revoke_lock(gs)
-    await store.advance("3100ms")
+    await lose_lock(store, gs)
     await task
     assert len(raised) == 1
 
@@ -166,9 +158,7 @@ async def test_an_inner_timeout_at_the_same_time_does_not_hide_the_loss(
                     await wait_forever()
 
     locked = LockedBody(gs, limited)
-    await store.wait_until_idle()
-    await revoke_lock(gs)
-    await store.advance("3100ms")
+    await lose_lock(store, gs)
     assert isinstance(await locked.end(), LeaseLost)
     assert locked.cancelling == 0
 
@@ -182,9 +172,7 @@ async def test_a_task_group_in_the_body_is_cancelled(store: Store, gs: Scope) ->
             await paused.run()
 
     locked = LockedBody(gs, run_group)
-    await store.wait_until_idle()
-    await revoke_lock(gs)
-    await store.advance("3100ms")
+    await lose_lock(store, gs)
     assert isinstance(await locked.end(), LeaseLost)
     assert paused.running == 0
     assert locked.cancelling == 0
@@ -206,9 +194,7 @@ async def test_a_task_groups_failure_at_the_same_time_propagates_with_a_note(
             group.create_task(fail_when_cancelled())
 
     locked = LockedBody(gs, run_group)
-    await store.wait_until_idle()
-    await revoke_lock(gs)
-    await store.advance("3100ms")
+    await lose_lock(store, gs)
     error = await locked.end()
     assert isinstance(error, ExceptionGroup)
     assert "was lost" in error.__notes__[0]
@@ -229,9 +215,7 @@ async def test_a_task_group_around_the_block_sees_lease_lost(store: Store, gs: S
             await wait_forever()
 
     task = asyncio.create_task(run_group())
-    await store.wait_until_idle()
-    await revoke_lock(gs)
-    await store.advance("3100ms")
+    await lose_lock(store, gs)
     with pytest.raises(ExceptionGroup) as caught:
         await task
     assert caught.value.subgroup(LeaseLost) is not None

@@ -45,3 +45,25 @@ def query(path: Path) -> Query:
             connection.close()
 
     return run
+
+
+class Now:
+    """A clock in seconds that only moves when it is set."""
+
+    seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Now:
+    """The clock that measures reads and ticks."""
+    now = Now()
+    for place in (
+        "goscope_sqlite._engine.reader",
+        "goscope_sqlite._engine.shared_read",
+        "goscope._tools.loop_budget",
+    ):
+        monkeypatch.setattr(f"{place}.perf_counter", now)
+    return now

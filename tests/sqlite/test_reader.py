@@ -15,6 +15,8 @@ import pytest
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite._engine.reader import SLOW_READ_S, THREAD_READS_S, Reader
 
+from .conftest import Now
+
 pytestmark = pytest.mark.asyncio
 
 SELECT = "SELECT value FROM go_goscope_cache"
@@ -24,28 +26,6 @@ def reader_of(adapter: SQLiteAdapter) -> Reader:
     reader = adapter._database._reader
     assert reader is not None
     return reader
-
-
-class Now:
-    """A clock in seconds that only moves when it is set."""
-
-    seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Now:
-    """The clock that measures reads and ticks."""
-    now = Now()
-    for place in (
-        "goscope_sqlite._engine.reader",
-        "goscope_sqlite._engine.shared_read",
-        "goscope._tools.loop_budget",
-    ):
-        monkeypatch.setattr(f"{place}.perf_counter", now)
-    return now
 
 
 async def where(

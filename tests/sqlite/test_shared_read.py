@@ -12,28 +12,9 @@ import pytest
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite._engine.shared_read import COOLDOWN_FACTOR, MAX_HOLD_S, MIN_READS_PER_TICK
 
+from .conftest import Now
+
 pytestmark = pytest.mark.asyncio
-
-
-class Now:
-    """A clock in seconds that only moves when it is set."""
-
-    seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Now:
-    now = Now()
-    for place in (
-        "goscope_sqlite._engine.reader",
-        "goscope_sqlite._engine.shared_read",
-        "goscope._tools.loop_budget",
-    ):
-        monkeypatch.setattr(f"{place}.perf_counter", now)
-    return now
 
 
 @pytest.fixture
