@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -102,39 +101,24 @@ def test_a_forked_child_has_its_own_identity() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def in_another_namespace(*options: str) -> ProcessIdentity:
-    """The identity of a process in another pid namespace."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("there is no unshare to create a pid namespace with")
-    for privilege in ([], ["--user", "--map-root-user"]):
-        command = [
-            unshare,
-            *privilege,
-            "--pid",
-            "--fork",
-            *options,
-            sys.executable,
-            "-c",
-            PRINT_IDENTITY,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return identity(done.stdout.split("\n")[:4])
-    pytest.skip(f"this machine does not allow a new pid namespace: {done.stderr}")
+def identity_within(command: list[str]) -> ProcessIdentity:
+    """The identity of a process that the command runs."""
+    whole = [*command, sys.executable, "-c", PRINT_IDENTITY]
+    done = subprocess.run(whole, stdout=subprocess.PIPE, text=True, check=True)
+    return identity(done.stdout.split("\n")[:4])
 
 
-def test_a_process_of_another_namespace_is_never_declared_gone() -> None:
+def test_a_process_of_another_namespace_is_never_declared_gone(unshare: list[str]) -> None:
     """Here its id is that of another process, and it may still run."""
-    other = in_another_namespace("--mount-proc")
+    other = identity_within([*unshare, "--mount-proc"])
     assert other.pid == 1
     assert other.namespace != this_process().namespace
     assert not other.is_gone()
 
 
-def test_where_proc_shows_another_namespace_the_namespace_is_unknown() -> None:
+def test_where_proc_shows_another_namespace_the_namespace_is_unknown(unshare: list[str]) -> None:
     """There /proc/1 is another process, whose end would be taken for this one's."""
-    other = in_another_namespace()
+    other = identity_within(unshare)
     assert other.pid == 1
     assert other.namespace == ""
     assert not other.is_gone()

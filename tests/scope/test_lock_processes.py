@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -357,10 +356,10 @@ async def test_a_waiter_replaces_a_dead_holder_before_the_lease_expires(
 
 @pytest.mark.asyncio
 async def test_the_lease_of_a_dead_holder_of_another_pid_namespace_must_expire(
-    path: Path, gs: Scope
+    path: Path, gs: Scope, unshare: list[str]
 ) -> None:
     """Its process id is that of another process here, or of none."""
-    with holding(path, "waiting", ttl="6s", within=in_another_namespace()) as holder:
+    with holding(path, "waiting", ttl="6s", within=[*unshare, "--mount-proc"]) as holder:
         found = await locks_of(gs).holder("waiting")
         assert found is not None
         assert (found.host, found.pid) == (socket.gethostname(), 1)
@@ -368,19 +367,6 @@ async def test_the_lease_of_a_dead_holder_of_another_pid_namespace_must_expire(
         expiry_ms = SystemClock().steady_ms() + await expires_in(gs, "waiting")
         await gs.lock("waiting", wait="1m").acquire()
         assert SystemClock().steady_ms() >= expiry_ms
-
-
-def in_another_namespace() -> list[str]:
-    """The beginning of a command line that runs in a new pid namespace."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("there is no unshare to create a pid namespace with")
-    options = ["--pid", "--fork", "--mount-proc", "--kill-child"]
-    for privilege in ([], ["--user", "--map-root-user"]):
-        command = [unshare, *privilege, *options]
-        if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
-            return command
-    pytest.skip("this machine does not allow a new pid namespace")
 
 
 @pytest.mark.asyncio
