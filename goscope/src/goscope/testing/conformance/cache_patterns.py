@@ -185,6 +185,7 @@ class CachePatternConformance(CacheTests, abstract=True):
         """``entries`` counts live entries; hits and misses count from the connect."""
         async with self.open_adapter(tmp_path) as adapter:
             cache = cache_of(adapter)
+            assert (await cache.stats()).hit_rate == 0.0, "there was no lookup"
             await cache.set("expired", 0, "500ms")
             await self.advance(adapter, "600ms")
             await cache.set("one", None)
@@ -192,7 +193,9 @@ class CachePatternConformance(CacheTests, abstract=True):
             await cache.get("expired")
             await cache.get("absent")
             await cache.get_many(["one", "absent"])
-            assert await cache.stats() == CacheStats(entries=1, hits=2, misses=3)
+            stats = await cache.stats()
+            assert stats == CacheStats(entries=1, hits=2, misses=3)
+            assert stats.hit_rate == 0.4
 
     async def test_cache_prune_removes_expired_entries(self, tmp_path: Path) -> None:
         """prune() removes and counts expired entries that no sweep has removed; others stay."""
