@@ -1,6 +1,6 @@
 """goscope: locks, cache, circuit breakers, checkpoints and idempotency for asyncio programs.
 
-    gs = goscope.Scope("sqlite:///app.db")
+    gs = goscope.Scope("sqlite:///app.db?locks=shared")
 
     async with gs:
         async with gs.lock("stock:42", ttl="30s"):
@@ -13,13 +13,17 @@ Start with `Scope`. A backend implements the Protocols below, with the base clas
 from ._cache import Cache
 from ._cached import CachedFunction
 from ._circuit_breaker import CircuitBreaker
+from ._collection import Collection
 from ._idempotency import Idempotency, IdempotentResult
+from ._inspect import Inspection
 from ._lock import Lock
+from ._outcome import Outcome
 from ._progress import Progress
 from ._scope import Scope
 from ._task_context import TaskCheckpoint, TaskContext
 from ._tasks import Tasks
 from ._tools.duration import Duration
+from ._tools.key import escape_pattern
 from .errors import (
     BackendBusy,
     BackendCorrupt,
@@ -37,7 +41,9 @@ from .errors import (
     InvalidOption,
     LeaseLost,
     LockTimeout,
+    MemoryLockWarning,
     OperationInProgress,
+    ResultNotStored,
     SchemaMismatch,
     ScopeNotOpen,
     SerializationError,
@@ -56,14 +62,19 @@ from .providers import (
     CircuitBreakerStateProvider,
     IdempotencyProvider,
     IdempotencyRecord,
+    InspectionProvider,
     LockHandle,
     LockHolder,
     LockProvider,
     PersistenceAdapter,
+    SupportsAdoption,
+    SupportsBackup,
     SupportsEvents,
     SupportsInspection,
     SupportsRenew,
+    SupportsTransactions,
     SupportsWait,
+    TransactionProvider,
 )
 
 __version__ = "0.1.0"
@@ -90,6 +101,7 @@ __all__ = [
     "CircuitBreakerState",
     "CircuitBreakerStateProvider",
     "CircuitOpen",
+    "Collection",
     "ConfigurationError",
     "CorruptValue",
     "Duration",
@@ -99,6 +111,8 @@ __all__ = [
     "IdempotencyProvider",
     "IdempotencyRecord",
     "IdempotentResult",
+    "Inspection",
+    "InspectionProvider",
     "InvalidOption",
     "LeaseLost",
     "Lock",
@@ -106,20 +120,28 @@ __all__ = [
     "LockHolder",
     "LockProvider",
     "LockTimeout",
+    "MemoryLockWarning",
     "OperationInProgress",
+    "Outcome",
     "PersistenceAdapter",
     "Progress",
+    "ResultNotStored",
     "SchemaMismatch",
     "Scope",
     "ScopeNotOpen",
     "SerializationError",
+    "SupportsAdoption",
+    "SupportsBackup",
     "SupportsEvents",
     "SupportsInspection",
     "SupportsRenew",
+    "SupportsTransactions",
     "SupportsWait",
     "TaskAlreadyRunning",
     "TaskCheckpoint",
     "TaskContext",
     "Tasks",
+    "TransactionProvider",
     "UnknownBackend",
+    "escape_pattern",
 ]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar, overload
 
 from ._cache_loader import CacheLoader, LoadRequest, cache_of
+from ._cache_outage import CacheOnStoreError, check_on_store_error
+from ._entries import Entries
+from ._result_policy import ResultTtl, result_ttl
 from ._runtime import Runtime
 from ._tools.duration import Duration, ttl_milliseconds
 from .events import CacheHit, CacheMiss
-from .providers import MISSING, CacheEntry, CacheProvider, CacheStats, LockHandle
+from .providers import MISSING, CacheProvider, CacheStats, LockHandle
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 
-class Cache:
+class Cache(Entries):
     """The cache of one scope: `goscope.providers.CacheProvider` and `get_or_set`.
 
     Durations are a ``timedelta`` or a string; see the Protocol for each method's contract.
@@ -63,60 +66,7 @@ class Cache:
             stale_for=ttl_milliseconds(stale_for, "stale_for"),
             fence=fence,
         )
-
-    async def add(
-        self, key: str, value: Any, ttl: Duration | None = None, *, fence: LockHandle | None = None
-    ) -> bool:
-        """Store the value only if the key is absent, atomically; whether it was stored."""
-        return await self._provider().add(key, value, ttl_milliseconds(ttl), fence=fence)
-
-    async def delete(self, key: str, *, fence: LockHandle | None = None) -> bool:
-        """Remove the entry; whether there was a live one."""
-        return await self._provider().delete(key, fence=fence)
-
-    async def has(self, key: str) -> bool:
-        """Whether there is a live entry."""
-        return await self._provider().has(key)
-
-    async def clear(self, pattern: str | None = None) -> None:
-        """Remove all entries of this prefix that match; all of them without a pattern."""
-        await self._provider().clear(pattern)
-
-    async def keys(self, pattern: str | None = None) -> Sequence[str]:
-        """The matching keys, sorted."""
-        return await self._provider().keys(pattern)
-
-    def scan(self, pattern: str | None = None) -> AsyncIterator[str]:
-        """Iterate over the matching keys, sorted, without holding them all."""
-        return self._provider().scan(pattern)
-
-    async def get_many(self, keys: Sequence[str], *, type: Any = None) -> Mapping[str, Any]:
-        """The values of those keys that are present."""
-        return await self._provider().get_many(keys, type=type)
-
-    async def set_many(self, values: Mapping[str, Any], ttl: Duration | None = None) -> None:
-        """Store all values, or none of them."""
-        await self._provider().set_many(values, ttl_milliseconds(ttl))
-
-    async def delete_many(self, keys: Sequence[str]) -> int:
-        """Remove the entries; how many there were."""
-        return await self._provider().delete_many(keys)
-
-    async def touch(self, key: str, ttl: Duration | None) -> bool:
-        """Let a live entry expire ``ttl`` from now, None for never; whether there was one."""
-        return await self._provider().touch(key, ttl_milliseconds(ttl))
-
-    async def increment(self, key: str, by: int = 1, ttl: Duration | None = None) -> int:
-        """Add to an integer atomically; an absent one starts at 0 with ``ttl``. The new value."""
-        return await self._provider().increment(key, by, ttl_milliseconds(ttl))
-
-    async def get_entry(self, key: str, *, type: Any = None) -> CacheEntry | None:
-        """The entry with its times; past its expiry too, while it may be served stale."""
-        return await self._provider().get_entry(key, type=type)
-
-    async def delete_by_tag(self, tag: str) -> int:
-        """Remove all entries that carry the tag; how many there were."""
-        return await self._provider().delete_by_tag(tag)
+        self._on_write()
 
     async def stats(self) -> CacheStats:
         """How many entries there are, and this process's hits and misses."""
@@ -130,12 +80,13 @@ class Cache:
     async def get_or_set(
         self,
         key: str,
-        factory: Callable[[], Awaitable[Any]],
+        factory: Callable[[], object],
         *,
-        ttl: Duration | None = None,
+        ttl: ResultTtl = None,
         stale_for: Duration | None = None,
         tags: Sequence[str] = (),
         type: type[T],
+        on_store_error: CacheOnStoreError = "compute",
     ) -> T: ...
     @overload
     async def get_or_set(
@@ -143,21 +94,35 @@ class Cache:
         key: str,
         factory: Callable[[], Awaitable[T]],
         *,
-        ttl: Duration | None = None,
+        ttl: ResultTtl = None,
         stale_for: Duration | None = None,
         tags: Sequence[str] = (),
         type: None = None,
+        on_store_error: CacheOnStoreError = "compute",
+    ) -> T: ...
+    @overload
+    async def get_or_set(
+        self,
+        key: str,
+        factory: Callable[[], T],
+        *,
+        ttl: ResultTtl = None,
+        stale_for: Duration | None = None,
+        tags: Sequence[str] = (),
+        type: None = None,
+        on_store_error: CacheOnStoreError = "compute",
     ) -> T: ...
 
     async def get_or_set(
         self,
         key: str,
-        factory: Callable[[], Awaitable[Any]],
+        factory: Callable[[], Any],
         *,
-        ttl: Duration | None = None,
+        ttl: ResultTtl = None,
         stale_for: Duration | None = None,
         tags: Sequence[str] = (),
         type: Any = None,
+        on_store_error: CacheOnStoreError = "compute",
     ) -> Any:
         """The value of the key, computed by ``factory`` if it is absent.
 
@@ -165,18 +130,35 @@ class Cache:
         others wait for its value, those in this process for its error too; when the computing
         process dies, one of them takes over. With ``stale_for`` an entry past its expiry is served
         for that much longer, while one caller refreshes it in the background. Every caller,
-        including the one that computed it, gets the value as decoded from JSON to ``type``. A
-        factory that asks for its own key raises ``RuntimeError`` instead of waiting for itself.
+        including the one that computed it, gets the value as decoded from JSON to ``type``.
+        ``factory`` is a plain or a coroutine function, ``ttl`` a duration or a function of the
+        value that returns one. A factory that asks for its own key raises ``RuntimeError`` instead
+        of waiting for itself. Raises `ConfigurationError`, before the factory is called, for a
+        ``type`` that JSON cannot be decoded to, and `SerializationError` for a value that does not
+        come back from JSON as it was.
+
+        A write to the key while its value is computed, such as `delete`, supersedes the
+        computation: its value goes only to the callers that waited for it before the write, and is
+        not stored.
+
+        ``on_store_error`` is what a call does when the store fails: ``"compute"`` computes the
+        value, once at a time in this process, and returns it unstored; ``"raise"`` raises
+        `BackendError`. `ScopeNotOpen` and `ConfigurationError` are always raised.
         """
+        check_on_store_error(on_store_error)
         request = LoadRequest(
             key,
             factory,
             type,
-            ttl_milliseconds(ttl),
+            result_ttl(ttl),
             ttl_milliseconds(stale_for, "stale_for"),
             tuple(tags),
+            on_store_error=on_store_error,
         )
         return await self._loader.get_or_set(request)
 
     def _provider(self) -> CacheProvider:
         return cache_of(self._runtime())
+
+    def _on_write(self) -> None:
+        self._loader.on_invalidated()

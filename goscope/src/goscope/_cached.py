@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ._cache import Cache
 from ._cache_loader import CacheLoader, LoadRequest
-from ._key_template import DefaultKey, KeyTemplate
+from ._cache_outage import CacheOnStoreError, check_on_store_error
+from ._function_like import FunctionLike, MethodLike, let_classmethods_bind
+from ._key_template import DefaultKey, KeyMaker, KeySource, KeyTemplate, key_maker
 from ._result import return_type
+from ._result_policy import TtlMs, When
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 
 
-class CachedFunction(Generic[P, R]):
+class CachedFunction(FunctionLike, Generic[P, R]):
     """A coroutine function whose results are cached, as ``@gs.cached`` returns it."""
 
     def __init__(
@@ -25,24 +27,30 @@ class CachedFunction(Generic[P, R]):
         cache: Cache,
         loader: CacheLoader,
         function: Callable[P, Coroutine[Any, Any, R]],
-        ttl_ms: int | None,
+        ttl: TtlMs,
         *,
-        key: str | None,
+        key: KeySource | None,
         tags: Sequence[str],
         stale_for_ms: int | None,
-        when: Callable[[R], bool] | None,
+        when: When | None,
+        on_store_error: CacheOnStoreError,
     ) -> None:
+        check_on_store_error(on_store_error)
+        self._type = return_type(function)
         signature = inspect.signature(function)
         self._cache = cache
         self._loader = loader
         self._function = function
-        self._ttl_ms = ttl_ms
+        self._ttl = ttl
         self._stale_for_ms = stale_for_ms
         self._when = when
-        self._type = return_type(function)
-        self._key = DefaultKey(function, signature) if key is None else KeyTemplate(key, signature)
+        self._on_store_error: CacheOnStoreError = on_store_error
+        self._key: KeyMaker = (
+            DefaultKey(function, signature) if key is None else key_maker(key, signature, function)
+        )
         self._tags = [KeyTemplate(tag, signature) for tag in tags]
-        functools.update_wrapper(self, function)
+        super().__init__(function)
+        let_classmethods_bind(self)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The cached result of the call, computed if it is absent."""
@@ -54,11 +62,19 @@ class CachedFunction(Generic[P, R]):
         return self._key.render(args, kwargs)
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Remove the result of the call with these arguments; whether there was one."""
+        """Remove the result of the call with these arguments; whether there was one.
+
+        A result that is being computed, in whatever process, is not stored, and later calls do not
+        share it.
+        """
         return await self._cache.delete(self._key.render(args, kwargs))
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Compute and store the result of the call, whether or not it is there."""
+        """Compute and store the result of the call, whether or not it is there.
+
+        Raises `BackendError` when the store fails, whatever ``on_store_error`` says: the old result
+        would stay.
+        """
         value: R = await self._loader.refresh(self._request(args, kwargs))
         return value
 
@@ -78,17 +94,20 @@ class CachedFunction(Generic[P, R]):
             self._key.render(args, kwargs),
             lambda: self._function(*args, **kwargs),
             self._type(),
-            self._ttl_ms,
+            self._ttl,
             self._stale_for_ms,
             tags,
             self._when,
+            self._on_store_error,
+            self._key.template,
         )
 
 
-class CachedMethod(Generic[Q, R]):
-    """A cached function bound to an instance."""
+class CachedMethod(MethodLike, Generic[Q, R]):
+    """A cached function bound to an instance or a class."""
 
     def __init__(self, function: CachedFunction[Any, R], instance: object) -> None:
+        super().__init__(function, instance)
         self._function = function
         self._instance = instance
 

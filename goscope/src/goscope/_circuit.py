@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import msgspec
 
 from ._lease_queue import LeaseQueue
-from ._runtime import Runtime
-from .backend import StoreContext
-from .backend.records import (
-    InProcessRecords,
-    RecordCircuitBreakerStateProvider,
-    RecordLockProvider,
-)
+from ._runtime import Runtime, error_details
+from ._tools.choice import must_be
 from .errors import BackendError, ConfigurationError
 from .events import CircuitStoreFailed, CircuitStoreRecovered, Event
 from .providers import CircuitBreakerStateProvider
@@ -41,8 +36,13 @@ class BreakerSettings(msgspec.Struct, frozen=True):
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be an int of at least 1, not {value!r}")
         if self.on_store_error not in get_args(OnStoreError):
-            raise ValueError(
-                f"on_store_error must be 'raise' or 'local', not {self.on_store_error!r}"
+            choices = get_args(OnStoreError)
+            raise ValueError(f"on_store_error {must_be(self.on_store_error, choices)}")
+        on: object = self.on  # untyped code may pass the name of a type
+        kinds = cast("tuple[object, ...]", on) if isinstance(on, tuple) else (on,)
+        if not all(map(callable, kinds)):
+            raise TypeError(
+                f"on must be an exception type, a tuple of types or a function, not {on!r}"
             )
 
     def counts(self, exc: BaseException) -> bool:
@@ -83,7 +83,7 @@ class Circuit:
         """Continue in this process, with a closed circuit unless it is in fallback already."""
         if self.fallback is None:
             self.fallback, self._needs_write_probe = _in_process(self.runtime), False
-            self.emit(CircuitStoreFailed, error=str(failure))
+            self.runtime.emit(CircuitStoreFailed, self.key, None, **error_details(failure))
         self._needs_write_probe = self._needs_write_probe or writing
         return self.fallback
 
@@ -96,9 +96,9 @@ class Circuit:
             self.fallback = None
             self.emit(CircuitStoreRecovered)
 
-    def emit(self, event: Callable[..., Event], **details: Any) -> None:
+    def emit(self, event: Callable[..., Event], since: float | None = None, **details: Any) -> None:
         """Emit an event of the circuit."""
-        self.runtime.emit(event, self.key, **details)
+        self.runtime.emit(event, self.key, since, **details)
 
 
 class Circuits:
@@ -128,7 +128,16 @@ class Circuits:
 
 
 def _in_process(runtime: Runtime) -> CircuitStore:
+    # Imported here since few programs need it: see tests/packaging/test_installed.py.
+    from .backend import StoreContext
+    from .backend.records import (
+        InProcessRecords,
+        RecordCircuitBreakerStateProvider,
+        RecordLockProvider,
+    )
+
     context = StoreContext(clock=runtime.clock)
+    context.open("the fallback of a circuit")
     records = InProcessRecords()
     leases = RecordLockProvider(context, "lease", records)
     states = RecordCircuitBreakerStateProvider(context, records)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 
 from ._circuit import BreakerSettings, Circuits
 from ._circuit_call import Call
 from ._left_block import leave_block
-from ._result import require_coroutine_function
+from ._result import require_coroutine_function, result_of
 from .errors import LeaseLost
 from .events import CircuitClosed, CircuitOpened, CircuitReset, Event
 from .providers import CircuitBreakerState, CircuitBreakerStateProvider, LockHandle
@@ -35,7 +36,8 @@ class CircuitBreaker:
     `force_open`, `force_close` and `reset` set the state for all processes. They take the slot
     from a running probe: its outcome is ignored, and `LeaseLost` ends it if it runs on. They raise
     `BackendError` whatever ``on_store_error`` says. If they raise or are cancelled, the change is
-    atomic: it was applied fully or not at all.
+    atomic: it was applied fully or not at all. With ``expected`` they change nothing, and return
+    False, if `state` is another one; only a failure of a call that is running can come in between.
     """
 
     def __init__(
@@ -66,10 +68,18 @@ class CircuitBreaker:
 
         return wrapper
 
-    async def call(self, fn: Callable[[], Awaitable[T]]) -> T:
-        """Run ``fn`` through the circuit. Raises `CircuitOpen` without running it."""
+    @overload
+    async def call(self, fn: Callable[[], Awaitable[T]]) -> T: ...
+    @overload
+    async def call(self, fn: Callable[[], T]) -> T: ...
+
+    async def call(self, fn: Callable[[], Any]) -> Any:
+        """Run ``fn``, a plain or a coroutine function, through the circuit.
+
+        Raises `CircuitOpen` without running it.
+        """
         async with Call(self._circuits.get(self.key)) as call:
-            result = await fn()
+            result = await result_of(fn)
             if self._on_result is not None and self._on_result(result):
                 call.fail()
             return result
@@ -79,23 +89,33 @@ class CircuitBreaker:
         states = self._circuits.get(self.key).shared.states
         return await states.get_state(self.key) or CircuitBreakerState()
 
-    async def force_open(self) -> None:
+    async def force_open(self, *, expected: CircuitBreakerState | None = None) -> bool:
         """Reject every call, probes included, until `force_close` or `reset`."""
         forced = CircuitBreakerState(state="open")  # no failure time, so no reset_timeout either
-        event = CircuitOpened(key=self.key, failure_count=0, forced=True)
-        await self._force(lambda it, fence: it.set_state(self.key, forced, fence=fence), event)
+        return await self._force(
+            lambda it, fence: it.set_state(self.key, forced, fence=fence),
+            expected,
+            partial(CircuitOpened, failure_count=0, forced=True),
+        )
 
-    async def force_close(self) -> None:
+    async def force_close(self, *, expected: CircuitBreakerState | None = None) -> bool:
         """Admit calls from now on, as after a success: failures are counted from 0."""
-        event = CircuitClosed(key=self.key, forced=True)
-        await self._force(lambda it, fence: it.record_success(self.key, fence=fence), event)
+        return await self._force(
+            lambda it, fence: it.record_success(self.key, fence=fence),
+            expected,
+            partial(CircuitClosed, forced=True),
+        )
 
-    async def reset(self) -> None:
+    async def reset(self, *, expected: CircuitBreakerState | None = None) -> bool:
         """Forget the state of the circuit, as if it had never been called."""
-        new, event = CircuitBreakerState(), CircuitReset(key=self.key)
-        await self._force(lambda it, fence: it.set_state(self.key, new, fence=fence), event)
+        new = CircuitBreakerState()
+        return await self._force(
+            lambda it, fence: it.set_state(self.key, new, fence=fence), expected, CircuitReset
+        )
 
-    async def _force(self, write: Write, event: Event) -> None:
+    async def _force(
+        self, write: Write, expected: CircuitBreakerState | None, event: Callable[..., Event]
+    ) -> bool:
         """Write under the probe's lease, so that no probe runs and the last one is refused.
 
         The lease is seized from its holder. If that is another call of this method, its write is
@@ -110,6 +130,8 @@ class CircuitBreaker:
                 await leases.force_release(circuit.lease)
                 continue
             try:
+                if expected not in (None, await self.state()):
+                    return False
                 await write(states, granted)
                 done = True
             except LeaseLost:
@@ -117,7 +139,8 @@ class CircuitBreaker:
             finally:
                 await granted.release()
         circuit.leave_fallback(writing=True)
-        circuit.runtime.observers.emit(event)
+        circuit.emit(event)
+        return True
 
     async def __aenter__(self) -> Call:
         call = Call(self._circuits.get(self.key))

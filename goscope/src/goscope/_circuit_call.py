@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import Any, Final, NoReturn, Self
 
 import msgspec
 
 from ._circuit import Circuit, CircuitStore
 from ._lease_guard import LeaseGuard
+from ._runtime import UNOBSERVED_RUN, error_details
 from .errors import BackendError, CircuitOpen, GoscopeError, LeaseLost
-from .events import CircuitClosed, CircuitHalfOpened, CircuitOpened, CircuitRejected
+from .events import (
+    CircuitCallCompleted,
+    CircuitCallFailed,
+    CircuitCallStarted,
+    CircuitClosed,
+    CircuitHalfOpened,
+    CircuitOpened,
+    CircuitRejected,
+)
 from .providers import CircuitBreakerState, LockHandle
 
 PROBE_RETRY_MS: Final = 1_000
@@ -29,6 +39,8 @@ class Call:
         self._writing = False
         self._probe: LeaseGuard | None = None
         self._failed = False
+        self._counted: int | None = None  # the failures in a row, if this call was counted as one
+        self._run = UNOBSERVED_RUN
 
     def fail(self) -> None:
         """Count this call as a failure."""
@@ -43,14 +55,43 @@ class Call:
             if self._circuit.fallback is not None and self._probe is None:
                 # The store answers reads, but has not accepted a write again.
                 await self._enter_fallback(self._circuit.fallback)
+        runtime = self._circuit.runtime
+        if runtime.observers.active:
+            self._run = runtime.start_run(CircuitCallStarted, self._circuit.key)
         return self
 
-    async def __aexit__(
+    def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
+    ) -> Coroutine[Any, Any, None]:
+        # No separate coroutine, which would cost as much as the rest of a call without observers.
+        if self._circuit.runtime.observers.active:
+            return self._leave_observed(exc_type, exc)
+        return self._leave(exc_type, exc)
+
+    async def _leave_observed(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None
     ) -> None:
+        try:
+            await self._leave(exc_type, exc)
+        except BaseException as raised:
+            self._report_end(raised)
+            raise
+        self._report_end(exc)
+
+    def _report_end(self, exc: BaseException | None) -> None:
+        circuit, run = self._circuit, self._run
+        if exc is None and not self._failed:
+            circuit.emit(CircuitCallCompleted, run.since, run_id=run.id)
+            return
+        details = {"error_type": None, "error": ""} if exc is None else error_details(exc)
+        circuit.emit(
+            CircuitCallFailed, run.since, failure_count=self._counted, run_id=run.id, **details
+        )
+
+    async def _leave(self, exc_type: type[BaseException] | None, exc: BaseException | None) -> None:
         try:
             await self._record(exc)
         except GoscopeError as failure:
@@ -191,6 +232,7 @@ class Call:
         count = await self._store.states.record_failure(
             self._circuit.key, threshold, fence=None if probe is None else probe.handle
         )
+        self._counted = count
         # Of several failures that found the circuit half-open, only the first one opens it.
         reopened = before.state == "half-open" and count == before.failure_count + 1
         if count == threshold or reopened:

@@ -1,68 +1,121 @@
-"""Keys made from the arguments of a decorated function."""
+"""Keys and fingerprints made from the arguments of a decorated function."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
+import operator
 import os
+import re
 import string
-import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 import msgspec
 
-from ._tools.codec import encode
+from ._tools.choice import nearest
+from ._tools.digest import digest, module_of
 from ._tools.key import check_key
+from ._tools.round_trip import class_of
 from .errors import ConfigurationError, SerializationError
 
-_DIGEST_BYTES: Final = 16
+KeySource: TypeAlias = str | Callable[..., str]
+"""A template over the parameters, or a function of the same arguments."""
+
+FingerprintSource: TypeAlias = str | Sequence[str] | Callable[..., Any]
+"""A template, the names of parameters, or a function of the same arguments."""
+
+Arguments: TypeAlias = tuple[Any, ...]
+Keywords: TypeAlias = Mapping[str, Any]
+
+NONE: Final = "%None"
+"""None in a key: no value is written like this, since ``%`` is escaped in values."""
+
+_FIELD: Final = re.compile(r"(?P<path>[^\W\d]\w*(?:\.[^\W\d]\w*)*)(?P<optional>\??)")
+
+
+class KeyMaker(Protocol):
+    """What makes the key of one call."""
+
+    @property
+    def template(self) -> str:
+        """What events name as the template of the keys."""
+        ...
+
+    def render(self, args: Arguments, kwargs: Keywords) -> str:
+        """The key of a call with these arguments."""
+        ...
+
+
+class _Field(NamedTuple):
+    """A value in a template: a parameter or an attribute of one."""
+
+    path: tuple[str, ...]
+    optional: bool
+    escapes: dict[int, str]
 
 
 class KeyTemplate:
     """A template such as ``"user:{user_id}"``, checked against the function it belongs to.
 
-    Values are escaped (``%`` as ``%25``, ``:`` as ``%3A``), so that two calls with different values
-    never share a key.
+    ``{self.table}`` is an attribute of a parameter, ``{user_id?}`` one that may be None or empty.
+    In values ``%``, ``:`` and the character that follows the field are escaped (``%25``, ``%3A``),
+    so two calls with different texts never share a key.
     """
 
     def __init__(self, template: str, signature: inspect.Signature) -> None:
         self._signature = signature
         self._parts = _parse(template)
-        self._template = template
-        for _, field in self._parts:
-            if field is not None and field not in signature.parameters:
-                names = ", ".join(signature.parameters) or "none"
-                raise ConfigurationError(
-                    f"key template {template!r} names {field!r}, which is not a parameter "
-                    f"of the function (it has: {names})"
-                )
+        self.template: Final = template
+        for part in self._parts:
+            if isinstance(part, _Field):
+                _require_parameter(f"key template {template!r}", part.path[0], signature)
 
-    def render(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    def render(self, args: Arguments, kwargs: Keywords) -> str:
         """The key of one call. Raises ``TypeError`` and ``ValueError`` for unusable values."""
         values = _bind(self._signature, args, kwargs)
         rendered = (
-            literal if field is None else literal + self._escape(field, values[field])
-            for literal, field in self._parts
+            part if isinstance(part, str) else self._text(part, values) for part in self._parts
         )
-        return check_key("".join(rendered), f"key of template {self._template!r}")
+        return check_key("".join(rendered), f"key of template {self.template!r}")
 
-    def _escape(self, field: str, value: Any) -> str:
+    def _text(self, field: _Field, values: Mapping[str, Any]) -> str:
+        value = self._look_up(field, values)
+        if field.optional and (value is None or value == ""):
+            return NONE if value is None else ""
         text = _as_text(value)
         if not text:
-            what = "None or empty" if value is None or value == "" else type(value).__name__
+            name = ".".join(field.path)
+            if value is None or value == "":
+                advice = f"pass a non-empty value, or write {{{name}?}} to allow both"
+                what = "None or empty"
+            else:
+                advice = "name an attribute of it, or pass a function as the key"
+                what = type(value).__name__
             raise ValueError(
-                f"key template {self._template!r}: {field} is {what}, which cannot be part of a "
-                f"key: pass a non-empty value"
+                f"key template {self.template!r}: {name} is {what}, which cannot be part of a "
+                f"key: {advice}"
             )
-        return text.replace("%", "%25").replace(":", "%3A")
+        return text.translate(field.escapes)
+
+    def _look_up(self, field: _Field, values: Mapping[str, Any]) -> Any:
+        value = values[field.path[0]]
+        for name in field.path[1:]:
+            if value is None and field.optional:
+                return None
+            try:
+                value = getattr(value, name)
+            except AttributeError as exc:
+                raise ConfigurationError(
+                    f"key template {self.template!r}: {'.'.join(field.path)}: {exc}"
+                ) from exc
+        return value
 
 
 class DefaultKey:
     """Module, qualified name, and a digest of the bound arguments."""
 
     def __init__(self, function: Callable[..., Any], signature: inspect.Signature) -> None:
-        name = function.__qualname__
+        name = _name(function)
         if "<" in name or next(iter(signature.parameters), "") in ("self", "cls"):
             kind = "a lambda or local function" if "<" in name else "a method"
             raise ConfigurationError(
@@ -70,45 +123,126 @@ class DefaultKey:
                 f"pass one, such as key='user:{{user_id}}'"
             )
         self._signature = signature
-        self._name = f"{_module(function)}.{name}"
+        self.template: Final = f"{module_of(function)}.{name}"
 
-    def render(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-        """The key of one call. Raises `ConfigurationError` for arguments JSON cannot carry."""
+    def render(self, args: Arguments, kwargs: Keywords) -> str:
+        """The key of one call. Raises `ConfigurationError` for arguments without a content."""
         values = _bind(self._signature, args, kwargs)
         try:
-            text = encode(values, canonical=True)
+            arguments = digest([[name, value] for name, value in values.items()])
         except SerializationError as exc:
             raise ConfigurationError(
-                f"the arguments of {self._name} do not form a key: {exc}. "
+                f"the arguments of {self.template} do not form a key: {exc}. "
                 f"Pass one that names what matters, such as key='user:{{user_id}}'"
             ) from exc
-        digest = hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
-        return check_key(f"{self._name}:{digest}")
+        return check_key(f"{self.template}:{arguments}")
+
+
+class KeyFunction:
+    """A function of the same arguments, which returns the key."""
+
+    def __init__(self, key: Callable[..., str], function: Callable[..., Any]) -> None:
+        _require_plain(key, "key")
+        self._key = key
+        self.template: Final = f"{module_of(function)}.{_name(function)}"
+
+    def render(self, args: Arguments, kwargs: Keywords) -> str:
+        """The key of one call. Raises ``TypeError`` and ``ValueError`` for what is not a key."""
+        return check_key(self._key(*args, **kwargs), f"key of {_name(self._key)}")
+
+
+class Fingerprint:
+    """What stands for the payload of a call: a template, names of parameters, or a function."""
+
+    def __init__(self, source: FingerprintSource, signature: inspect.Signature) -> None:
+        self._signature = signature
+        self._template = KeyTemplate(source, signature) if isinstance(source, str) else None
+        self._function = source if callable(source) else None
+        self._names = [] if isinstance(source, str) or callable(source) else list(source)
+        if self._function is not None:
+            _require_plain(self._function, "fingerprint")
+        for name in self._names:
+            _require_parameter("fingerprint", name, signature)
+
+    def of(self, args: Arguments, kwargs: Keywords) -> Any:
+        """The payload of one call."""
+        if self._template is not None:
+            return self._template.render(args, kwargs)
+        if self._function is not None:
+            return self._function(*args, **kwargs)
+        values = _bind(self._signature, args, kwargs)
+        return [[name, values[name]] for name in self._names]
+
+
+def key_maker(
+    source: KeySource, signature: inspect.Signature, function: Callable[..., Any]
+) -> KeyMaker:
+    """What makes the keys of a function. Raises `ConfigurationError`."""
+    return KeyFunction(source, function) if callable(source) else KeyTemplate(source, signature)
 
 
 def fingerprint_digest(value: Any) -> str:
-    """A string that stands for the value: itself, or a digest of its canonical JSON."""
-    if isinstance(value, str):
-        return value
-    text = encode(value, canonical=True)
-    return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    """A string that stands for the value: itself, or a digest of its content."""
+    return value if isinstance(value, str) else digest(value)
 
 
-def _parse(template: str) -> list[tuple[str, str | None]]:
-    """The template as pairs of a literal and the name of the parameter that follows it."""
+def _require_parameter(what: str, name: str, signature: inspect.Signature) -> None:
+    names = list(signature.parameters)
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise ConfigurationError(
+            f"{what} names {name!r}, which is not a parameter of the function (it has: {known})"
+            f"{nearest(name, names)}"
+        )
+
+
+def _parse(template: str) -> list[str | _Field]:
+    """The template as literals and fields; no two fields are adjacent."""
+    if not isinstance(template, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+        raise TypeError(
+            f"a key template must be a string such as 'user:{{user_id}}', "
+            f"not {type(template).__name__}"
+        )
     try:
-        parts = list(string.Formatter().parse(template))
+        parsed = list(string.Formatter().parse(template))
     except ValueError as exc:
         raise ConfigurationError(f"key template {template!r}: {exc}") from None
-    for _, field, spec, conversion in parts:
-        if field is not None and (spec or conversion or not field.isidentifier()):
-            raise ConfigurationError(
-                f"key template {template!r} may hold plain parameter names only, "
-                f"not {_written(field, spec, conversion)}"
-            )
     if not template:
         raise ConfigurationError("the key template is empty")
-    return [(literal, field) for literal, field, _, _ in parts]
+    parts: list[str | tuple[str, str]] = []
+    for literal, field, spec, conversion in parsed:
+        if literal and parts and isinstance(parts[-1], str):
+            parts[-1] += literal
+        elif literal:
+            parts.append(literal)
+        if field is None:
+            continue
+        match = _FIELD.fullmatch(field)
+        if match is None or spec or conversion:
+            raise ConfigurationError(
+                f"key template {template!r} may hold parameters, such as {{user_id}}, their "
+                f"attributes, such as {{self.table}}, and optional ones, such as {{user_id?}}, "
+                f"not {_written(field, spec, conversion)}"
+            )
+        if parts and not isinstance(parts[-1], str):
+            raise ConfigurationError(
+                f"key template {template!r}: nothing separates {{{field}}} from the field before "
+                f"it, so that different values could share a key: write a character between them"
+            )
+        parts.append((match["path"], match["optional"]))
+    following = [*parts[1:], ""]
+    return [
+        part if isinstance(part, str) else _field(*part, str(after)[:1])
+        for part, after in zip(parts, following, strict=True)
+    ]
+
+
+def _field(path: str, optional: str, after: str) -> _Field:
+    escapes = {
+        ord(character): "".join(f"%{byte:02X}" for byte in character.encode())
+        for character in f"%:{after}"
+    }
+    return _Field(tuple(path.split(".")), bool(optional), escapes)
 
 
 def _written(field: str, spec: str | None, conversion: str | None) -> str:
@@ -116,9 +250,7 @@ def _written(field: str, spec: str | None, conversion: str | None) -> str:
     return f"{{{field}{conversion}{f':{spec}' if spec else ''}}}"
 
 
-def _bind(
-    signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> dict[str, Any]:
+def _bind(signature: inspect.Signature, args: Arguments, kwargs: Keywords) -> dict[str, Any]:
     bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
     return bound.arguments
@@ -126,20 +258,30 @@ def _bind(
 
 def _as_text(value: Any) -> str:
     """The text of a value that has an unambiguous one; "" for all others."""
+    cls = class_of(value)
+    if any(issubclass(cls, base) and cls.__str__ is base.__str__ for base in (str, int, float)):
+        return str(value)  # a subclass, too
+    if isinstance(value, os.PathLike):
+        return _as_text(os.fspath(cast("os.PathLike[str]", value)))
     try:
         # Enums, UUIDs, dates and decimals have a plain form in JSON; containers have no text.
         plain: object = msgspec.to_builtins(value)
     except TypeError:
-        return ""
+        try:
+            return str(operator.index(value))  # such as an integer of numpy
+        except TypeError:
+            return ""
     if isinstance(plain, (str, int, float)):
         return str(plain)
     return ""
 
 
-def _module(function: Callable[..., Any]) -> str:
-    """The function's module; for a script its file name, since all scripts share ``__main__``."""
-    if function.__module__ == "__main__":
-        path: str | None = getattr(sys.modules["__main__"], "__file__", None)
-        if path:
-            return os.path.splitext(os.path.basename(path))[0]
-    return function.__module__
+def _require_plain(function: Callable[..., Any], what: str) -> None:
+    if inspect.iscoroutinefunction(function):
+        raise ConfigurationError(
+            f"{what}= must be a plain function, and {_name(function)} is a coroutine function"
+        )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from ._lease_queue import Granted
 from ._tools.cancellation import finish_before_cancel, retrieve_exception
-from ._tools.clock import Clock
+from ._tools.clock import Clock, SystemClock
 from ._tools.notifier import signalled_within, wait_with_timeout
 from ._tools.running_time import running_time_limit
 from .errors import GoscopeError, LeaseLost
@@ -66,9 +66,12 @@ class LeaseGuard:
         self._cancel_body = cancel_body
         self._requests = asyncio.Lock()
         self._rescheduled: asyncio.Future[bool] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._body: asyncio.Task[Any] | None = None
         self._cancelling = 0
+        self._cancelling_at_loss = 0
+        self._message = f"the lease on {key!r} was lost"  # of the guard's own cancellation
         self._reason: str | None = None
         self._armed = False
         self._cancelled = False
@@ -82,16 +85,33 @@ class LeaseGuard:
     def start(self) -> None:
         """Renew the lease in the background, without a body, until `stop`."""
         self._armed = True
+        self._schedule()
+
+    def _schedule(self) -> None:
+        """Start the watcher when it has something to do: most bodies end before."""
+        if isinstance(self._clock, SystemClock):
+            # A timer costs 2 us, a task that is cancelled at once 40 us and two ticks of the loop.
+            delay_s = (self._next_moment() - self._clock.steady_ms()) / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._start_watcher)
+        else:
+            self._start_watcher()
+
+    def _start_watcher(self) -> None:
         self._watcher = asyncio.create_task(self._watch())
+
+    def _stop_watcher(self) -> None:
+        self._armed = False  # first: what expires during the release is not a loss
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
 
     async def stop(self) -> bool | None:
         """Release the lease; whether it was current, None if unknown. Finishes before a cancel.
 
         Raises the store's error. Does nothing the second time, and then returns False.
         """
-        self._armed = False  # first: what expires during the release is not a loss
-        if self._watcher is not None:
-            self._watcher.cancel()
+        self._stop_watcher()
         return await finish_before_cancel(asyncio.ensure_future(self._stop()))
 
     async def _stop(self) -> bool | None:
@@ -106,9 +126,8 @@ class LeaseGuard:
     def abandon(self) -> bool:
         """Stop renewing without a body, as nobody can release it; whether it was renewed."""
         renewing = self._body is None and self._armed and not self._released
-        if renewing and self._watcher is not None:
-            self._armed = False
-            self._watcher.cancel()
+        if renewing:
+            self._stop_watcher()
         return renewing
 
     async def extend(self, ttl_ms: int) -> bool:
@@ -129,7 +148,26 @@ class LeaseGuard:
             self._set_deadline(requested, ttl_ms)
         if self._rescheduled is not None and not self._rescheduled.done():
             self._rescheduled.set_result(True)
+        if self._timer is not None and self._watcher is None and self._armed:
+            self._timer.cancel()
+            self._schedule()
         return True
+
+    async def is_current(self) -> bool:
+        """Ask the store whether nobody has ended or taken the lease.
+
+        One that has expired and that nobody took is renewed.
+        """
+        if await self.handle.is_valid():
+            return True
+        async with self._requests:
+            if self._released:
+                return False
+            requested = self._clock.steady_ms()
+            renewed = await self._renew_handle(self._ttl_ms)
+            if renewed:
+                self._set_deadline(requested, self._ttl_ms)
+        return renewed
 
     def disarm(self) -> None:
         """Stop cancelling the body: from here on its fence refuses what must be refused.
@@ -191,32 +229,44 @@ class LeaseGuard:
         body = self._body
         if body is None or body is not asyncio.current_task() or not self._cancelled:
             return isinstance(exc, asyncio.CancelledError)  # the guard has not cancelled this task
-        # Before 3.13 a TaskGroup whose child fails while it exits leaves its own request behind.
-        left_by_group = isinstance(exc, BaseExceptionGroup) and sys.version_info < (3, 13)
-        return body.cancelling() > self._cancelling + left_by_group
+        if sys.version_info >= (3, 13):
+            return body.cancelling() > self._cancelling
+        # There a TaskGroup whose child fails while it exits leaves its own request behind, now or
+        # in an exit that the body has handled before the loss.
+        left_by_group = isinstance(exc, BaseExceptionGroup)
+        if body.cancelling() > self._cancelling_at_loss + left_by_group:
+            return True
+        return body.cancelling() > self._cancelling and self._was_cancelled_before(exc)
+
+    def _was_cancelled_before(self, exc: BaseException | None) -> bool:
+        """Whether the exception is, or came while handling, another cancellation than our own."""
+        while exc is not None:
+            if isinstance(exc, asyncio.CancelledError) and exc.args[:1] != (self._message,):
+                return True
+            exc = exc.__context__
+        return False
 
     async def _watch(self) -> None:
         """Renew until the lease is lost. Runs as a separate task: it never cancels itself."""
         while True:
-            if self._renew:
-                await self._wait_until(self._deadline - self._lifetime_ms * 2 // 3)
-                reason = await self._renew_until_deadline()
-            else:
-                await self._wait_until(self._deadline)
-                reason = self._expiry_reason()
+            await self._wait_until_next_moment()
+            reason = await self._renew_until_deadline() if self._renew else self._expiry_reason()
             if reason is not None:
+                if self._body is not None and self._body.cancelling() > self._cancelling:
+                    await asyncio.sleep(0)  # let the body see that request first, if it is new
                 self._on_lost(reason)
                 return
 
-    async def _wait_until(self, moment: int) -> None:
-        """Wait for the steady time, or until `extend` has moved the deadline."""
-        while (left_ms := moment - self._clock.steady_ms()) > 0:
+    def _next_moment(self) -> int:
+        """The steady time of the next renewal, or of the loss without renewal."""
+        return self._deadline - (self._lifetime_ms * 2 // 3 if self._renew else 0)
+
+    async def _wait_until_next_moment(self) -> None:
+        """Wait for it, wherever `extend` moves it meanwhile."""
+        while (left_ms := self._next_moment() - self._clock.steady_ms()) > 0:
             self._rescheduled = asyncio.get_running_loop().create_future()
             if not await signalled_within(self._rescheduled, left_ms / 1000, self._clock):
                 return
-            moment = self._deadline
-            if self._renew:
-                moment -= self._lifetime_ms * 2 // 3
 
     async def _renew_until_deadline(self) -> str | None:
         """Renew the lease, retrying until the deadline; None, or the reason why it is lost."""
@@ -287,7 +337,8 @@ class LeaseGuard:
         self._record_loss(reason)
         if self._cancel_body and self._body is not None:
             self._cancelled = True
-            self._body.cancel()
+            self._cancelling_at_loss = self._body.cancelling()
+            self._body.cancel(self._message)
 
     def _record_loss(self, reason: str) -> None:
         self._reason = reason

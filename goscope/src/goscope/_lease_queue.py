@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
+from ._store_answer import answer_within
 from ._tools.clock import Clock
 from ._tools.notifier import wait_with_timeout
 from ._tools.polling import poll_interval_ms
@@ -53,12 +54,22 @@ class LeaseQueue:
         *,
         wait_ms: int | None = None,
         finished: Callable[[], Awaitable[bool]] | None = None,
+        owner: str | None = None,
+        answer_ms: int | None = None,
     ) -> Granted | None:
         """Acquire the lease, waiting up to ``wait_ms`` (None: no limit, 0: try once).
 
         Returns None when the time is over, or once ``finished()`` says that the lease is no longer
-        needed. A cancelled caller leaves neither a lease nor a ticket in the queue behind.
+        needed. A cancelled caller leaves neither a lease nor a ticket in the queue behind. Raises
+        `BackendBusy` when the store takes longer than ``answer_ms`` to grant or refuse the lease.
         """
+
+        def request() -> Coroutine[Any, Any, LockHandle | None]:
+            asking = self.provider.acquire(key, ttl_ms, owner)
+            if answer_ms is None:
+                return asking
+            return answer_within(asking, answer_ms, self._clock, undo=_release)
+
         queue = self._queues.setdefault(key, deque())
         started = self._clock.steady_ms()
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -66,7 +77,7 @@ class LeaseQueue:
         try:
             if queue[0] is not ticket and not await self._wait_for_head(ticket, wait_ms):
                 return None
-            return await self._acquire_as_head(key, ttl_ms, started, wait_ms, finished)
+            return await self._acquire_as_head(key, request, ttl_ms, started, wait_ms, finished)
         finally:
             self._dequeue(key, queue, ticket)
 
@@ -88,6 +99,7 @@ class LeaseQueue:
     async def _acquire_as_head(
         self,
         key: str,
+        request: Callable[[], Coroutine[Any, Any, LockHandle | None]],
         ttl_ms: int,
         started: int,
         wait_ms: int | None,
@@ -97,7 +109,7 @@ class LeaseQueue:
         became_head = self._clock.steady_ms()
         while True:
             requested = self._clock.steady_ms()
-            handle = await self.provider.acquire(key, ttl_ms)
+            handle = await request()
             if self._closed:
                 if handle is not None:
                     await handle.release()
@@ -142,6 +154,11 @@ class LeaseQueue:
         if left_ms is not None:
             pause_ms = min(pause_ms, left_ms)
         await self._clock.sleep(pause_ms / 1000)
+
+
+async def _release(handle: LockHandle | None) -> None:
+    if handle is not None:
+        await handle.release()
 
 
 def _closed_while_waiting() -> ScopeNotOpen:

@@ -19,7 +19,9 @@ def leave_block(
     no block was entered.
     """
     if not entered:
-        raise RuntimeError("this block was left without having been entered")
+        raise RuntimeError(
+            "this block was left without having been entered: use it as `async with`"
+        )
     task = asyncio.current_task()
     own = [item for item in entered if item[0] is task]
     ended = [item for item in entered if item[0] is None or item[0].done()]

@@ -12,9 +12,16 @@ from ._lease_guard import LeaseGuard
 from ._lease_queue import Granted
 from ._left_block import leave_block
 from ._lock_handle import ScopeLockHandle
-from ._runtime import Runtime
+from ._runtime import Run, Runtime
 from .errors import LockTimeout
-from .events import LockAcquired, LockReleased, LockTimedOut
+from .events import (
+    LockAcquired,
+    LockBodyCompleted,
+    LockBodyFailed,
+    LockBodyStarted,
+    LockReleased,
+    LockTimedOut,
+)
 from .providers import LockHandle
 
 
@@ -23,7 +30,8 @@ class _Block(NamedTuple):
 
     runtime: Runtime
     guard: LeaseGuard
-    since: int
+    since: float | None
+    run: Run
 
 
 class Lock:
@@ -75,7 +83,9 @@ class Lock:
         granted = await self._acquire(runtime)
         guard = runtime.guard(granted, self.key, ttl_ms=self._ttl_of(runtime), renew=self._renew)
         await guard.__aenter__()
-        self._entered.append((task, _Block(runtime, guard, runtime.event_start())))
+        since = runtime.event_start()
+        run = runtime.start_run(LockBodyStarted, self.key)
+        self._entered.append((task, _Block(runtime, guard, since, run)))
         runtime.lock_blocks[task, self.key] = guard
         return ScopeLockHandle(guard, lambda: None)
 
@@ -85,10 +95,18 @@ class Lock:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        task, (runtime, guard, since) = leave_block(self._entered)
+        task, (runtime, guard, since, run) = leave_block(self._entered)
         runtime.lock_blocks.pop((task, self.key), None)
         try:
             await guard.__aexit__(exc_type, exc, traceback)
+        except BaseException as raised:
+            runtime.fail_run(LockBodyFailed, self.key, run, raised)
+            raise
+        else:
+            if exc is None:
+                runtime.emit(LockBodyCompleted, self.key, run.since, run_id=run.id)
+            else:
+                runtime.fail_run(LockBodyFailed, self.key, run, exc)
         finally:
             if not guard.lost:
                 runtime.emit(LockReleased, self.key, since)
@@ -113,7 +131,7 @@ class Lock:
         granted = await self._try_acquire(runtime, self._wait_ms)
         if granted is not None:
             return granted
-        waited_ms = clock.steady_ms() - started
+        waited_ms = 0 if self._wait_ms == 0 else max(clock.steady_ms() - started, 1)
         runtime.emit(LockTimedOut, self.key, started)
         holder = await runtime.require(runtime.locks, "lock").provider.holder(self.key)
         age_ms = None if holder is None else max(clock.wall_ms() - holder.since, 0)

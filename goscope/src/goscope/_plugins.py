@@ -71,7 +71,8 @@ def plugin_observers() -> tuple[Observer, ...]:
     manager = _manager()
     for point in _selected(_entry_points(OBSERVERS)):
         try:
-            _register(manager, point.load(), point.name)
+            # Two distributions may give their plugins one name; the value is another one.
+            _register(manager, point.load(), f"{point.name} = {point.value}")
         except Exception as exc:  # a third party's import may raise anything
             warnings.warn(
                 f"goscope plugin {point.name!r} from {_distribution(point)} is skipped: {exc!r}",

@@ -59,12 +59,15 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A cache entry as stored: ``value`` decoded, times in epoch milliseconds, None for never.
 
     Past ``expires_at`` an entry is served only by ``get_entry``, and only until ``stale_until``.
+    ``expires_in_ms`` is how much longer the entry was to live when it was read; zero or less for a
+    stale one, None if it never expires.
     """
 
     value: Any
     expires_at: int | None
     stale_until: int | None = None
     is_stale: bool = False
+    expires_in_ms: int | None = None
 
 
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -10,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast, get_args, get_origin, get_type_hints
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
 
 from . import _plugins
+from ._tools.choice import must_be, nearest
 from ._tools.duration import milliseconds
 from .backend import Backend
 from .errors import ConfigurationError, InvalidOption
@@ -29,11 +29,16 @@ _OPTION_IN_MESSAGE = re.compile(r"at `\$\.(\w+)|field `(\w+)`")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A backend and its options. ``source`` is where they come from, without any password."""
+    """A backend and its options.
+
+    ``source`` is where they come from, ``name`` what events call a scope on them; neither holds a
+    password.
+    """
 
     backend: Backend
     options: Any
     source: str
+    name: str
 
     def open(self) -> PersistenceAdapter:
         """A new adapter, not connected yet. Raises `ConfigurationError` for invalid values."""
@@ -72,8 +77,15 @@ def _from_environment() -> Settings:
     raise ConfigurationError(
         f"no backend was chosen: pass one, such as Scope('sqlite:///app.db'), set {URL_VARIABLE}, "
         f"or write backend = 'sqlite' into goscope.toml or [tool.goscope] of pyproject.toml in "
-        f"{Path.cwd()}"
+        f"{_working_directory()}"
     )
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was deleted
+        return "the working directory"
 
 
 def _read_table(path: Path) -> dict[str, Any] | None:
@@ -83,13 +95,14 @@ def _read_table(path: Path) -> dict[str, Any] | None:
             document = tomllib.load(file)
     except FileNotFoundError:
         return None
-    except (OSError, tomllib.TOMLDecodeError) as exc:
+    except (OSError, UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as exc:
         raise ConfigurationError(f"{path} cannot be read: {exc}") from exc
     if path.name == "goscope.toml":
         return document
-    table: Any = document.get("tool", {}).get("goscope")
+    tool: Any = document.get("tool", {})
+    table: Any = cast("dict[str, Any]", tool).get("goscope") if isinstance(tool, dict) else tool
     if not isinstance(table, dict | None):
-        raise ConfigurationError(f"tool.goscope in {path} must be a table")
+        raise ConfigurationError(f"tool and tool.goscope in {path} must be tables")
     return cast("dict[str, Any] | None", table)
 
 
@@ -112,7 +125,7 @@ def _text(value: Any, option: str, source: str) -> str:
 
 def _from_mapping(name: str, options: Mapping[str, Any], source: str) -> Settings:
     backend = _plugins.find_backend(name)
-    return Settings(backend, _build_options(backend, options, source, strict=True), source)
+    return Settings(backend, _build_options(backend, options, source, strict=True), source, name)
 
 
 def _from_url(url: str, source: str, extra: Mapping[str, Any]) -> Settings:
@@ -146,7 +159,12 @@ def _from_url(url: str, source: str, extra: Mapping[str, Any]) -> Settings:
         options[name] = value
     options.update(extra)
     source = f"{source} {shown!r}"
-    return Settings(backend, _build_options(backend, options, source, strict=False), source)
+    return Settings(
+        backend,
+        _build_options(backend, options, source, strict=False),
+        source,
+        _without_login(shown),
+    )
 
 
 def _check_port(parts: SplitResult, source: str) -> None:
@@ -174,24 +192,41 @@ def _without_password(url: str) -> str:
     return re.split(r"[?#]", f"{scheme}{mark}{rest}", maxsplit=1)[0]
 
 
+def _without_login(shown: str) -> str:
+    """The URL that `_without_password` returned, without the user too."""
+    scheme, mark, rest = shown.partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
 def _build_options(
     backend: Backend, options: Mapping[str, Any], source: str, *, strict: bool
 ) -> Any:
     known = _field_names(backend.options)
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}"
-            raise InvalidOption(
-                name, source, f"backend {backend.name!r} has no such option: {hint}"
-            )
+            hint = nearest(name, known) or f": it has {', '.join(known) or 'none'}"
+            raise InvalidOption(name, source, f"backend {backend.name!r} has no such option{hint}")
     plain = {name: _plain(value) for name, value in options.items()}
     try:
         return msgspec.convert(plain, backend.options, strict=strict)
     except (msgspec.ValidationError, ConfigurationError) as exc:
         found = _OPTION_IN_MESSAGE.search(str(exc))
         name = (found[1] or found[2]) if found else "options"
-        raise InvalidOption(name, source, str(exc)) from exc
+        reason = _reason(backend.options, name, plain.get(name), exc)
+        raise InvalidOption(name, source, reason) from exc
+
+
+def _reason(options: type[Any], name: str, value: object, exc: Exception) -> str:
+    """What is wrong with an option. Quotes only what no secret is: a choice that does not exist."""
+    wanted = get_type_hints(options).get(name)
+    choices = [it for it in (wanted, *get_args(wanted)) if get_origin(it) is Literal]
+    if choices:  # Literal[...], or Literal[...] | None
+        return must_be(value, get_args(choices[0]))
+    if wanted is str and isinstance(value, int | float):
+        return "must be a string, not a number; a duration has a unit, such as '5s'"
+    if wanted is bool:
+        return "must be true or false"
+    return str(exc)
 
 
 def _field_names(options: type[Any]) -> list[str]:

@@ -11,7 +11,6 @@ from ._observers import Observers
 from ._runtime import Runtime
 from ._tools.cancellation import finish_before_cancel
 from ._tools.clock import Clock
-from .backend import BaseAdapter
 from .errors import CapabilityMissing, ConfigurationError
 from .providers import (
     CacheProvider,
@@ -19,6 +18,7 @@ from .providers import (
     CheckpointProvider,
     CircuitBreakerStateProvider,
     IdempotencyProvider,
+    InspectionProvider,
     LockProvider,
     PersistenceAdapter,
 )
@@ -30,6 +30,7 @@ _PROTOCOLS: Final[dict[str, type]] = {
     "circuit_breaker": CircuitBreakerStateProvider,
     "checkpoint": CheckpointProvider,
     "idempotency": IdempotencyProvider,
+    "inspection": InspectionProvider,
 }
 
 _ADVICE: Final = {
@@ -48,24 +49,31 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self.url, self.backend, self.adapter)
         settings = self.url is not None or self.backend is not None or self.options
         if self.adapter is not None and settings:
             raise ConfigurationError(
                 "give a scope an adapter (persistence=), or settings to open one from, not both"
             )
 
-    def open(self) -> tuple[PersistenceAdapter, str]:
-        """The adapter, and what errors call it. Raises `ConfigurationError`."""
+    def open(self) -> tuple[PersistenceAdapter, str, str]:
+        """The adapter, what errors call it, and what events call a scope on it.
+
+        Raises `ConfigurationError`.
+        """
         if self.adapter is not None:
-            return self._with_clock(self.adapter), type(self.adapter).__name__
+            name = type(self.adapter).__name__
+            return self._with_clock(self.adapter), name, name
         # Imported here since entry points and URLs would double the time of `import goscope`.
         from ._settings import resolve
 
         settings = resolve(self.url, self.backend, self.options)
-        return self._with_clock(settings.open()), settings.backend.name
+        return self._with_clock(settings.open()), settings.backend.name, settings.name
 
     def _with_clock(self, adapter: PersistenceAdapter) -> PersistenceAdapter:
         if self.clock is not None:
+            from .backend import BaseAdapter  # here, since only tests replace the clock
+
             if not isinstance(adapter, BaseAdapter):
                 raise ConfigurationError(
                     f"{type(adapter).__name__} takes no clock: "
@@ -75,17 +83,46 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
         return adapter
 
 
+def _check_types(url: object, backend: object, adapter: object) -> None:
+    """Refuse the mistakes of untyped callers. Raises ``TypeError``."""
+    if not isinstance(url, str | None):
+        raise TypeError(
+            f"the URL of a scope must be a string, not {type(url).__name__}: for a file write "
+            f"Scope(backend='sqlite', path=...)"
+        )
+    if not isinstance(backend, str | None):
+        raise TypeError(
+            f"backend must be a name such as 'sqlite', not {type(backend).__name__}: pass an "
+            f"adapter as persistence="
+        )
+    if adapter is not None and (isinstance(adapter, type) or not hasattr(adapter, "connect")):
+        raise TypeError(
+            f"persistence must be an adapter, such as SQLiteAdapter('app.db'), not {adapter!r}"
+        )
+
+
 async def open_runtime(
-    source: Source, observers: Observers, lease_ttl_ms: int, requires: Iterable[Capability]
+    source: Source,
+    scope: str | None,
+    observers: Observers,
+    lease_ttl_ms: int,
+    requires: Iterable[Capability],
 ) -> Runtime:
     """Connect the adapter unless it is connected. On an error it stays as it was."""
-    adapter, name = source.open()
+    adapter, name, default_scope = source.open()
     owned = not adapter.is_connected
     if owned:
         await adapter.connect()
     try:
         _check_adapter(adapter, name, requires)
-        return Runtime(adapter, name, observers, lease_ttl_ms, owns_adapter=owned)
+        return Runtime(
+            adapter,
+            name,
+            observers,
+            lease_ttl_ms,
+            owns_adapter=owned,
+            scope=default_scope if scope is None else scope,
+        )
     except BaseException:
         if owned:
             await finish_before_cancel(adapter.disconnect())

@@ -16,6 +16,7 @@
       TaskAlreadyRunning (RuntimeError) another owner is running the task
       OperationInProgress (RuntimeError) the idempotent call is in flight
       FingerprintMismatch (ValueError)  one key, two different payloads
+      ResultNotStored (RuntimeError)    the idempotent call is done, its result cannot be stored
       BackendError (RuntimeError)       the store failed; see ``__cause__``
         BackendUnavailable      it cannot be opened, or was lost
         BackendBusy             others kept it locked for too long
@@ -23,12 +24,19 @@
         BackendCorrupt          the file is damaged or is not a database
         SchemaMismatch          it was written by a newer version
 
+    MemoryLockWarning (RuntimeWarning)  a lock in memory does not exclude other processes
+
 A driver's own exceptions never escape; they are the ``__cause__``. All errors can be pickled.
 """
 
 from __future__ import annotations
 
+import math
+import os
+import socket
 from typing import TYPE_CHECKING, Any
+
+from ._records import MISSING
 
 if TYPE_CHECKING:
     from ._records import LockHolder
@@ -40,6 +48,19 @@ def _rebuild(cls: type[GoscopeError], args: tuple[Any, ...], state: dict[str, An
     error.args = args
     error.__dict__.update(state)
     return error
+
+
+def _name(holder: LockHolder, details: str = "") -> str:
+    """Name the holder of a lock, and this process as such: its pid would blame another one."""
+    owner, host = _one_line(holder.owner), _one_line(holder.host)
+    if holder.pid == os.getpid() and holder.host == socket.gethostname():
+        return f"this process itself (owner {owner}{details})"
+    return f"{owner} (host {host}, pid {holder.pid}{details})"
+
+
+def _one_line(text: str) -> str:
+    """The text, or its ``repr`` where line breaks or control characters could forge a log."""
+    return text if text.isprintable() else repr(text)
 
 
 class GoscopeError(Exception):
@@ -104,7 +125,7 @@ class CapabilityMissing(ConfigurationError):
 
 
 class ScopeNotOpen(GoscopeError, RuntimeError):
-    """A scope or adapter was used before it was opened or after it was closed."""
+    """A scope or adapter was used before it was opened, after it was closed, or in another loop."""
 
 
 class SerializationError(GoscopeError, ValueError):
@@ -123,7 +144,10 @@ class CorruptValue(GoscopeError, ValueError):
 
 
 class LockTimeout(GoscopeError, TimeoutError):
-    """The lock ``key`` was not free within ``waited_ms``; ``holder`` holds it, if known."""
+    """The lock ``key`` was not free within ``waited_ms``; ``holder`` holds it, if known.
+
+    ``waited_ms`` is 0 for a call that was not to wait.
+    """
 
     def __init__(
         self, key: str, waited_ms: int, holder: LockHolder | None, age_ms: int | None
@@ -132,14 +156,17 @@ class LockTimeout(GoscopeError, TimeoutError):
         self.waited_ms = waited_ms
         self.holder = holder
         self.age_ms = age_ms
-        if holder is None:
-            who = "it was released just now, or other waiters were ahead"
-        else:
-            age = "" if age_ms is None else f", held for {age_ms / 1000:.1f} s"
-            who = f"held by {holder.owner} (host {holder.host}, pid {holder.pid}{age})"
+        age = "" if age_ms is None else f", held for {age_ms / 1000:.1f} s"
+        who = (
+            "it was released just now, or other waiters were ahead"
+            if holder is None
+            else f"held by {_name(holder, age)}"
+        )
         super().__init__(
             f"lock {key!r} was not free within {waited_ms / 1000:g} s: {who}. "
             f"Wait longer, or find out why the holder does not release it."
+            if waited_ms
+            else f"lock {key!r} is not free: {who}. Call again later, or pass a longer `wait`."
         )
 
 
@@ -167,8 +194,13 @@ class CircuitOpen(GoscopeError, RuntimeError):
             f"circuit {key!r} is forced open: it rejects every call until force_close() or "
             f"reset() is called on it"
             if retry_after is None
-            else f"circuit {key!r} is open: retry after {retry_after:.3g} s"
+            else f"circuit {key!r} is open: retry after {_seconds(retry_after)} s"
         )
+
+
+def _seconds(seconds: float) -> str:
+    """Whole seconds from 10 on, rounded up: a retry at that time is not too early."""
+    return f"{math.ceil(seconds)}" if seconds >= 10 else f"{seconds:.3g}"
 
 
 class CheckpointConflict(GoscopeError, RuntimeError):
@@ -186,16 +218,22 @@ class CheckpointConflict(GoscopeError, RuntimeError):
 
 
 class TaskAlreadyRunning(GoscopeError, RuntimeError):
-    """Another owner, ``holder``, is running the task ``task_id``."""
+    """Another owner, ``holder``, is running the task ``task_id``.
 
-    def __init__(self, task_id: str, holder: LockHolder | None) -> None:
+    ``finished`` is whether it has finished the task while this call waited.
+    """
+
+    def __init__(self, task_id: str, holder: LockHolder | None, *, finished: bool = False) -> None:
         self.task_id = task_id
         self.holder = holder
-        who = (
-            "another owner"
-            if holder is None
-            else f"{holder.owner} (host {holder.host}, pid {holder.pid})"
-        )
+        self.finished = finished
+        if finished:
+            super().__init__(
+                f"task {task_id!r} was already running, and its owner has finished it while this "
+                f"call waited. Pass after_wait='run' to run it again, or go on without it."
+            )
+            return
+        who = "another owner" if holder is None else _name(holder)
         super().__init__(
             f"task {task_id!r} is already running: {who} holds its lease. "
             f"Pass a longer `wait`, or stop the other run."
@@ -208,7 +246,7 @@ class OperationInProgress(GoscopeError, RuntimeError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(
-            f"operation {key!r} is still in progress elsewhere. "
+            f"operation {key!r} is still in progress: another call with this key is running. "
             f"Wait longer (`wait=`), or call again later: a finished call is replayed."
         )
 
@@ -224,12 +262,43 @@ class FingerprintMismatch(GoscopeError, ValueError):
         )
 
 
+class ResultNotStored(GoscopeError, RuntimeError):
+    """The idempotent operation ``key`` succeeded, and its result could not be stored.
+
+    It is not run again: this error answers every call with the key until it expires or is deleted.
+    ``reason`` says why. ``result`` is what the operation returned, for the callers of the process
+    that ran it which waited for it; `MISSING` for all others, and after pickling.
+    """
+
+    def __init__(self, key: str, reason: str, result: Any = MISSING) -> None:
+        self.key = key
+        self.reason = reason
+        self.result = result
+        super().__init__(
+            f"operation {key!r} succeeded, but its result cannot be stored: {reason}. "
+            f"It is not run again. Return a value that can be stored, such as a dataclass; "
+            f"delete the key to run the operation once more."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild, (cls, args, state) = super().__reduce__()
+        return rebuild, (cls, args, {**state, "result": MISSING})
+
+
 class BackendError(GoscopeError, RuntimeError):
     """The store failed. Nothing of the failed operation was written unless the message says so."""
 
 
 class BackendUnavailable(BackendError):
-    """The store cannot be opened, was closed, or cannot be used from here."""
+    """The store cannot be opened, was closed, or cannot be used from here.
+
+    ``outcome_unknown`` is True when the connection to a server was lost before it had answered: the
+    operation may have been applied or not.
+    """
+
+    def __init__(self, message: str = "", *, outcome_unknown: bool = False) -> None:
+        self.outcome_unknown = outcome_unknown
+        super().__init__(message)
 
 
 class BackendBusy(BackendError):
@@ -246,3 +315,7 @@ class BackendCorrupt(BackendError):
 
 class SchemaMismatch(BackendError):
     """A newer version wrote the store, or its tables are not goscope's."""
+
+
+class MemoryLockWarning(RuntimeWarning):
+    """A lock was taken in memory while other processes have the store open: it excludes none."""

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from .backend import Backend, Clock, Locks, MemoryLockProvider, check_choice
-from .backend.records import InProcessRecords, RecordAdapter, Records
+from .backend.records import InProcessRecords, RecordAdapter, RecordInspectionProvider, Records
 from .hookspecs import hookimpl
 from .providers import Milliseconds
 
@@ -42,7 +42,10 @@ class MemoryAdapter(InProcessRecords, RecordAdapter):
             self, key_prefix=key_prefix, default_lock_ttl=default_lock_ttl, clock=clock
         )
         if locks == "memory":
-            self.lock = MemoryLockProvider(self.context)
+            self.lock = locks_in_memory = MemoryLockProvider(self.context)
+            self.inspection = RecordInspectionProvider(
+                self.context, self.store, memory_locks=locks_in_memory
+            )
         self.context.store_id = self.records.id
         self._sweep_at = FIRST_SWEEP_AT
 
@@ -56,6 +59,13 @@ class MemoryAdapter(InProcessRecords, RecordAdapter):
             self.records.remove_expired(self.clock)
             self._sweep_at = 2 * self.records.expiring + FIRST_SWEEP_AT
         return result
+
+    async def _connect(self) -> None:
+        if self.context.forked:  # the parent's records are not this process's
+            self.records = Records()
+            if isinstance(self.lock, MemoryLockProvider):
+                self.lock.share(None)
+        self.context.store_id = self.records.id
 
     async def _disconnect(self) -> None:
         self.records = Records()

@@ -3,13 +3,14 @@
 Provider methods take milliseconds as bare numbers, as go-go-scope's do, or a ``timedelta`` or a
 string such as ``"30s"``. Keys are non-empty strings of at most 512 characters without NUL. All
 methods are coroutines unless their docstring says otherwise. A cancelled write is atomic: it was
-applied fully or not at all.
+applied fully or not at all. Only `CacheProvider.clear`, ``delete_many``, ``delete_by_tag`` and
+``prune`` may stop in between, see there.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload, runtime_checkable
 
 from ._records import (
     MISSING,
@@ -26,6 +27,22 @@ from ._tools.clock import Clock
 from ._tools.duration import Milliseconds
 from .events import Event
 
+if TYPE_CHECKING:
+    import os
+
+    from .inspection import (
+        CircuitInfo,
+        CollectionInfo,
+        EntryInfo,
+        LeaseInfo,
+        LeaseKind,
+        ProcessInfo,
+        ResultInfo,
+        TaskInfo,
+        Totals,
+        WaiterInfo,
+    )
+
 __all__ = [
     "MISSING",
     "CacheEntry",
@@ -39,15 +56,20 @@ __all__ = [
     "CircuitState",
     "IdempotencyProvider",
     "IdempotencyRecord",
+    "InspectionProvider",
     "LockHandle",
     "LockHolder",
     "LockProvider",
     "Milliseconds",
     "PersistenceAdapter",
+    "SupportsAdoption",
+    "SupportsBackup",
     "SupportsEvents",
     "SupportsInspection",
     "SupportsRenew",
+    "SupportsTransactions",
     "SupportsWait",
+    "TransactionProvider",
 ]
 
 T = TypeVar("T")
@@ -138,7 +160,25 @@ class CacheProvider(Protocol):
     """Key-value entries with expiry. A stored None is a hit; expired entries are absent.
 
     In a pattern ``*`` stands for any run of characters, every other character for itself.
+
+    A scope computes a value of ``key`` under the lease ``cache:{key}`` of the adapter's ``lease``.
+    Each write that stores or removes the entry of the key, also an absent one, ends that lease in
+    the same transaction, unless the lease is its fence. ``clear`` ends those of all matching keys,
+    ``delete_by_tag`` those whose owner names the tag, see `goscope.backend.load_owner`.
     """
+
+    def collection(self, name: str) -> CacheProvider:
+        """The entries of a durable collection, which are not part of the cache.
+
+        No call on the cache, on another collection or under another prefix lists, counts, changes
+        or removes them, and the store evicts none. Text that cannot be decoded raises
+        `CorruptValue` instead of counting as absent. The lease of a value of ``key`` that is being
+        computed is ``collection:{name}:{key}``.
+
+        A name has 1 to 64 letters, digits, ``_``, ``.`` or ``-``, else ``ValueError``; name, colon
+        and key, or tag, have at most 512 characters together.
+        """
+        ...
 
     @overload
     async def get(self, key: str) -> Any: ...
@@ -193,7 +233,12 @@ class CacheProvider(Protocol):
         ...
 
     async def clear(self, pattern: str | None = None) -> None:
-        """Remove all entries of this prefix that match."""
+        """Remove all entries of this prefix that match.
+
+        Many entries are removed in several writes, so that others can write in between. If it is
+        cancelled or fails in between, it has removed some of them: call it again. What was there
+        when it was called is gone when it returns.
+        """
         ...
 
     async def keys(self, pattern: str | None = None) -> Sequence[str]:
@@ -213,7 +258,7 @@ class CacheProvider(Protocol):
         ...
 
     async def delete_many(self, keys: Sequence[str]) -> int:
-        """Remove the entries; how many there were."""
+        """Remove the entries; how many there were. In several writes, as `clear`."""
         ...
 
     async def touch(self, key: str, ttl: Milliseconds | None) -> bool:
@@ -238,7 +283,10 @@ class CacheProvider(Protocol):
         ...
 
     async def delete_by_tag(self, tag: str) -> int:
-        """Remove all entries that carry the tag; how many there were."""
+        """Remove all entries that carry the tag; how many there were.
+
+        In several writes, as `clear`.
+        """
         ...
 
     async def stats(self) -> CacheStats:
@@ -246,7 +294,10 @@ class CacheProvider(Protocol):
         ...
 
     async def prune(self) -> int:
-        """Remove what has expired now instead of waiting for the sweeper; how many entries."""
+        """Remove what has expired now instead of waiting for the sweeper; how many entries.
+
+        In several writes, as `clear`.
+        """
         ...
 
 
@@ -301,8 +352,11 @@ class CheckpointProvider(Protocol):
 
     async def load_latest(self, task_id: str) -> Checkpoint | None: ...
 
-    async def list(self, task_id: str) -> Sequence[Checkpoint]:
-        """All checkpoints of the task, lowest sequence first."""
+    async def list(self, task_id: str, *, type: Any = None) -> Sequence[Checkpoint]:
+        """All checkpoints of the task, lowest sequence first, their data decoded to ``type``.
+
+        With ``type=msgspec.Raw`` the data is the stored JSON text, as a ``msgspec.Raw``.
+        """
         ...
 
     async def cleanup(
@@ -412,6 +466,38 @@ class SupportsWait(Protocol):
 
 
 @runtime_checkable
+class SupportsBackup(Protocol):
+    """An adapter that can copy its store to a file while the store is in use."""
+
+    async def backup(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Copy the store to a new file, as of now; a cancelled or failed call leaves nothing.
+
+        ``progress`` is called in the event loop with how much is copied, and with how much there
+        is, in the same unit.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsAdoption(Protocol):
+    """A lock provider that takes over what another store has granted, see `goscope.migration`."""
+
+    async def adopt(self, key: str, holder: LockHolder) -> LockHandle | None:
+        """Grant the lock to the holder that it has in another store; None while it is held here.
+
+        The grant has the owner, the host, the pid and the time left of ``holder``, and outlives the
+        process that calls this. Its token, and that of every later grant of this store, is greater
+        than ``holder.fencing_token``, also when the lock is held.
+        """
+        ...
+
+
+@runtime_checkable
 class SupportsRenew(Protocol):
     """A lock handle that can renew an expired lease which nobody took."""
 
@@ -428,14 +514,130 @@ class SupportsEvents(Protocol):
     """An adapter whose providers see what a scope cannot, such as corrupt entries."""
 
     def observe(self, emit: Callable[[Event], None] | None) -> None:
-        """Send events to ``emit`` from now on; None stops that."""
+        """Send events to ``emit`` from now on; None stops that.
+
+        They have their ``key``; the scope adds its name and the template of the key.
+        """
+        ...
+
+
+@runtime_checkable
+class InspectionProvider(Protocol):
+    """Lists what the store holds under the prefix of the adapter, for operators.
+
+    A listing reads pages, no values, and changes nothing. It is in no particular order. What the
+    store holds from its beginning to its end is listed, what changes during it may be; a store that
+    scans its keys may list one twice. What has expired is listed until the store removes it. A
+    record that cannot be read ends no listing.
+
+    In a pattern ``*`` stands for any run of characters, every other character for itself; None is
+    everything. These methods return asynchronous iterators, and check their arguments at once.
+
+    The stored key of a result, or of a task, is the prefix and the key. So an adapter without a
+    prefix also lists those of every prefix: it can use them, too.
+    """
+
+    def leases(
+        self, pattern: str | None = None, *, kind: LeaseKind | None = None
+    ) -> AsyncIterator[LeaseInfo]:
+        """The locks and leases that were not released; with ``kind`` those held for that alone.
+
+        In-memory locks are listed in the process that holds them.
+        """
+        ...
+
+    def waiters(self, pattern: str | None = None) -> AsyncIterator[WaiterInfo]:
+        """The processes in the wait queues of locks and leases, if the store has queues."""
+        ...
+
+    def circuits(self, pattern: str | None = None) -> AsyncIterator[CircuitInfo]:
+        """The circuits that have a record."""
+        ...
+
+    def tasks(self, pattern: str | None = None) -> AsyncIterator[TaskInfo]:
+        """The tasks that have checkpoints, and those that run, with their leases."""
+        ...
+
+    def results(self, pattern: str | None = None) -> AsyncIterator[ResultInfo]:
+        """The results of idempotent calls."""
+        ...
+
+    def entries(
+        self, pattern: str | None = None, *, collection: str | None = None
+    ) -> AsyncIterator[EntryInfo]:
+        """The cache entries, or those of a collection."""
+        ...
+
+    def collections(self) -> AsyncIterator[CollectionInfo]:
+        """The collections that have entries. Takes time in proportion to their number."""
+        ...
+
+    def processes(self) -> AsyncIterator[ProcessInfo]:
+        """The processes that have the store open, under any prefix, as far as it knows them."""
+        ...
+
+    async def totals(self) -> Totals:
+        """How many records of each kind there are. Takes time in proportion to their number."""
         ...
 
 
 @runtime_checkable
 class SupportsInspection(Protocol):
-    """An adapter that can list what it holds, for the command line."""
+    """An adapter that can list what its store holds."""
 
-    def held_locks(self) -> AsyncIterator[tuple[str, LockHolder]]:
-        """Every lock and lease of this prefix that has not been released, by stored key."""
+    @property
+    def inspection(self) -> InspectionProvider: ...
+
+
+@runtime_checkable
+class TransactionProvider(Protocol):
+    """The user's own statements in the write transactions of the store.
+
+    ``work`` is a function of a connection of the driver, on which goscope has begun a transaction
+    that it commits when the function returns. It is a plain function or a coroutine function, as
+    the driver is: a backend raises ``TypeError`` for the other kind. It may be called again after
+    its transaction was rolled back in favor of another one, so it has no effects beyond its
+    statements. Nothing of an attempt that did not commit can be seen.
+
+    What it raises reaches the caller unchanged, as do violations of its deferred constraints. Work
+    that ends the transaction itself raises `ConfigurationError`, work that takes too long
+    `BackendError`. With a fence that is not current, `LeaseLost` is raised. After each of these
+    nothing is written, except what work has committed itself on a store that cannot refuse that.
+    A caller that is cancelled knows as little as one of another write: all of it was written, or
+    nothing.
+    """
+
+    async def run(self, work: Callable[[Any], Any], *, fence: LockHandle | None = None) -> Any:
+        """Run the work and return its result, committed."""
         ...
+
+    async def save(
+        self,
+        checkpoint: Checkpoint,
+        work: Callable[[Any], Any],
+        *,
+        fence: LockHandle | None = None,
+    ) -> None:
+        """As `CheckpointProvider.save`, in one transaction with the work."""
+        ...
+
+    async def set(
+        self,
+        key: str,
+        value: Any,
+        ttl: Milliseconds | None,
+        work: Callable[[Any], Any],
+        *,
+        fingerprint: str | None = None,
+        fence: LockHandle | None = None,
+    ) -> None:
+        """As `IdempotencyProvider.set`, in one transaction with the work."""
+        ...
+
+
+@runtime_checkable
+class SupportsTransactions(Protocol):
+    """An adapter in whose write transactions the user's own statements can run."""
+
+    @property
+    def transactions(self) -> TransactionProvider: ...

@@ -1,4 +1,4 @@
-"""The backend "sqlite-bun": SQLite on the event loop, in the files of go-go-scope under Bun."""
+"""The backend "sqlite-bun": one SQLite file, shared with go-go-scope under Bun."""
 
 from .adapter import BunSQLiteAdapter, BunSQLiteOptions
 from .bun_sqlite import Changes, Database, Statement

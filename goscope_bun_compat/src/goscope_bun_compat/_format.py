@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from goscope.backend import encode
 from goscope.errors import SerializationError
-from goscope_sqlite.file_adapter import Format
+from goscope_sqlite.format import Format
 
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that JavaScript's numbers represent exactly, like all below it."""
@@ -16,6 +17,9 @@ _DIGITS: Final = bytes(ord("0") if chr(byte) in "0123456789" else 0 for byte in 
 """A table for `bytes.translate`: digits become ``0``, all other bytes become NUL."""
 
 _SIXTEEN: Final = b"0" * 16
+
+_LONG_INTEGER: Final = re.compile(r"(?:^|[\[:,\s])-?\d{16,}(?:[\],}\s]|$)")
+"""What may be such an integer, and is not a float of many digits."""
 
 
 def encode_for_javascript(value: Any) -> str:
@@ -26,7 +30,8 @@ def encode_for_javascript(value: Any) -> str:
     text = encode(value)
     # An integer beyond the limit has 16 digits or more, so few texts need the exact check. When
     # there is no match, `rfind` is three times as fast as `in`.
-    if len(text) >= 16 and text.encode().translate(_DIGITS).rfind(_SIXTEEN) >= 0:
+    digits = text.encode().translate(_DIGITS) if len(text) >= 16 else b""
+    if digits.rfind(_SIXTEEN) >= 0 and _LONG_INTEGER.search(text) is not None:
         try:
             json.loads(text, parse_int=_check_integer)
         except RecursionError as exc:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
 
-MEMORY: Final = ":memory:"
+from goscope.errors import ConfigurationError
+from goscope_sqlite.engine import MEMORY, create_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Changes:
 
 
 class Database:
-    """A connection to a database file, which is created if absent.
+    """A connection to a database file, which is created for its user alone if absent.
 
     As in Bun it does not wait for a lock of another connection unless you set
     ``PRAGMA busy_timeout``. Close it with `close`, or use ``with Database(path) as database``.
@@ -33,11 +34,21 @@ class Database:
     def __init__(self, path: str | os.PathLike[str] = MEMORY) -> None:
         path = os.fspath(path)
         self.filename: Final = path if path == MEMORY else os.path.abspath(path)
+        create_file(self.filename)
         self._connection = sqlite3.connect(self.filename, timeout=0, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
 
     def __repr__(self) -> str:
         return f"Database({self.filename!r})"
+
+    def __fspath__(self) -> str:
+        """The path of the file. Raises `ConfigurationError` for a database in memory."""
+        if self.filename == MEMORY:
+            raise ConfigurationError(
+                "the Database is in memory, where no other connection can open it: pass the path "
+                "of a file, or ':memory:' for a separate store"
+            )
+        return self.filename
 
     def query(self, sql: str) -> Statement:
         """Return the statement. It is compiled on its first run, and cached."""

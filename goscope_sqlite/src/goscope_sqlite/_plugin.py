@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from goscope.backend import Backend, path_from_url
 from goscope.hookspecs import hookimpl
+from goscope.maintenance import Finding
 
+from ._engine.file import store_exists
 from .adapter import SQLiteOptions, open_adapter
+from .restore import restore_file
 
 
 @hookimpl
@@ -20,5 +24,15 @@ def goscope_backends() -> Sequence[Backend]:
             options=SQLiteOptions,
             open=open_adapter,
             url_options=path_from_url,
+            exists=store_exists,
+            diagnose=diagnose,
+            restore=restore_file,
         )
     ]
+
+
+async def diagnose(options: Any) -> Sequence[Finding]:
+    """Check the file that the options name, for ``goscope doctor``."""
+    from .diagnosis import diagnose_file  # here, since few programs need it
+
+    return await diagnose_file(options)

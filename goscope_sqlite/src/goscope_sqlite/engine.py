@@ -1,35 +1,25 @@
-"""For authors of backends on an SQLite file: running the providers on another driver.
+"""For authors of backends on an SQLite file: what runs the SQL of the providers.
 
-Subclass `BaseDatabase`, which opens the file, queues and groups writes, and closes it. Pass an
-instance to a subclass of `goscope_sqlite.file_adapter.FileAdapter`. `goscope_sqlite.providers`
-holds the SQL and `goscope_sqlite.schema` the tables; neither depends on the driver.
+A backend whose files differ from those of "sqlite" subclasses `goscope_sqlite.SQLiteAdapter` and
+sets its ``format``. `goscope_sqlite.providers` holds the SQL and `goscope_sqlite.schema` the
+tables; neither depends on the driver.
 """
 
 from __future__ import annotations
 
-from ._engine.base import BaseDatabase
-from ._engine.batch import Batch, Write, WriteQueue, new_write
-from ._engine.connection import Settings, prepare_writer
-from ._engine.errors import translate
-from ._engine.file import MEMORY
+from ._engine.connection import Settings
+from ._engine.database import SQLiteDatabase
+from ._engine.file import MEMORY, create_file, store_exists
+from ._engine.place import Place
 from ._engine.protocol import Database, Row
-from ._engine.reader import Reader
-from ._engine.wal import Checkpointer
-from ._engine.worker import Worker
 
 __all__ = [
     "MEMORY",
-    "BaseDatabase",
-    "Batch",
-    "Checkpointer",
     "Database",
-    "Reader",
+    "Place",
     "Row",
+    "SQLiteDatabase",
     "Settings",
-    "Worker",
-    "Write",
-    "WriteQueue",
-    "new_write",
-    "prepare_writer",
-    "translate",
+    "create_file",
+    "store_exists",
 ]

@@ -7,11 +7,17 @@ to, and is ignored once another writer has replaced that text.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sqlite3
+from contextlib import closing
+from functools import cache
+from itertools import chain
 from typing import Final
 
 from goscope.errors import SchemaMismatch
+
+logger: Final = logging.getLogger("goscope_sqlite")
 
 _NOW: Final = "DEFAULT (CAST(strftime('%s', 'now') AS INTEGER))"
 
@@ -146,6 +152,17 @@ _MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "INSERT INTO go_goscope_lock_queue SELECT * FROM go_goscope_lock_waiters",
         "DROP TABLE go_goscope_lock_waiters",
     ),
+    (
+        """CREATE TABLE go_goscope_processes (
+            id TEXT PRIMARY KEY,
+            boot_id TEXT NOT NULL,
+            host TEXT NOT NULL,
+            pid INTEGER NOT NULL,
+            pid_namespace TEXT NOT NULL,
+            started TEXT NOT NULL,
+            opened_at INTEGER NOT NULL
+        )""",
+    ),
 )
 """The statements of each step; step n leads from version n - 1 to version n.
 
@@ -164,7 +181,12 @@ _SHARED_TABLES: Final = (
 
 
 def check_schema(connection: sqlite3.Connection, path: str) -> None:
-    """Raise `SchemaMismatch` if the file holds tables this version cannot use. Only reads."""
+    """Raise `SchemaMismatch` if the file holds tables this version cannot use. Only reads.
+
+    A file that is still empty will be one that can give free pages back.
+    """
+    if connection.execute("PRAGMA page_count").fetchall() == [(0,)]:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()
     # In one transaction: a migration by another process could fall between two of the reads.
     connection.execute("BEGIN")
     try:
@@ -173,13 +195,31 @@ def check_schema(connection: sqlite3.Connection, path: str) -> None:
         _roll_back(connection)
 
 
+def check_current(connection: sqlite3.Connection, path: str) -> None:
+    """Raise `SchemaMismatch` unless `migrate` would change nothing. Only reads."""
+    connection.execute("BEGIN")
+    try:
+        version = _check(connection, path)
+        missing = ["store_id"] if _identity(connection) is None else list(_missing(connection))
+    finally:
+        _roll_back(connection)
+    if version != VERSION or missing:
+        state = f"has version {version}" if version != VERSION else f"lacks {', '.join(missing)}"
+        raise SchemaMismatch(
+            f"{path}: the schema {state}, and this goscope-sqlite uses version {VERSION}; the file "
+            f"was left unchanged. Open it once with a program that uses this version"
+        )
+
+
 def migrate(connection: sqlite3.Connection, path: str) -> str:
     """Bring the tables to the current version in one transaction. Return the store's identity.
 
-    Several processes may do this at once: one of them migrates. After an error the file is as
-    before. Raises errors of sqlite3, and `SchemaMismatch`.
+    Tables that another program has dropped are created again, empty. Several processes may do this
+    at once: one of them migrates. After an error the file is as before. Raises errors of sqlite3,
+    and `SchemaMismatch`.
     """
-    if _version(connection) != VERSION:
+    identity = _identity(connection) if _version(connection, path) == VERSION else None
+    if identity is None or _missing(connection):
         connection.execute("BEGIN IMMEDIATE")
         try:
             _migrate(connection, path)
@@ -187,27 +227,56 @@ def migrate(connection: sqlite3.Connection, path: str) -> str:
         except BaseException:
             _roll_back(connection)
             raise
-    identity = "SELECT value FROM go_goscope_meta WHERE key = 'store_id'"
-    return str(connection.execute(identity).fetchall()[0][0])
+        identity = _identity(connection)
+    assert identity is not None  # `_migrate` has written it
+    return identity
 
 
 def _migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Run the missing steps, in a transaction that holds the write lock."""
+    """Run the missing steps and repair the rest, in a transaction that holds the write lock."""
     # Check again: another process may have migrated before this one got the write lock.
-    version = _check(connection, path) or 0
-    for step in _MIGRATIONS[version:]:
+    version = _check(connection, path)
+    for step in _MIGRATIONS[version or 0 :]:
         for statement in step:
             connection.execute(statement)
-    facts = {"token": 0, "store_id": secrets.token_hex(8)}
-    connection.executemany("INSERT OR IGNORE INTO go_goscope_meta VALUES (?, ?)", facts.items())
-    connection.execute(
-        "INSERT OR REPLACE INTO go_goscope_meta VALUES ('schema_version', ?)", (VERSION,)
-    )
+    for name, sql in _missing(connection).items():
+        logger.warning("%s: %s was missing and is created again, empty", path, name)
+        connection.execute(sql)
+    write = "INSERT OR REPLACE INTO go_goscope_meta VALUES (?, ?)"
+    if version is None:  # never again: tokens must not repeat
+        connection.execute(write, ("token", 0))
+    if _identity(connection) is None:  # any other one serves as well
+        connection.execute(write, ("store_id", secrets.token_hex(8)))
+    if version != VERSION:
+        connection.execute(write, ("schema_version", VERSION))
+
+
+def _identity(connection: sqlite3.Connection) -> str | None:
+    """The identity of the store, None if it is missing."""
+    sql = "SELECT CAST(value AS BLOB) FROM go_goscope_meta WHERE key = 'store_id'"
+    rows = connection.execute(sql).fetchall()
+    return rows[0][0].decode(errors="replace") if rows and rows[0][0] else None
+
+
+def _missing(connection: sqlite3.Connection) -> dict[str, str]:
+    """The tables and indexes that are missing, and the statements that create them."""
+    present = {row[0] for row in connection.execute("SELECT name FROM sqlite_master").fetchall()}
+    return {name: sql for name, sql in _statements().items() if name not in present}
+
+
+@cache
+def _statements() -> dict[str, str]:
+    """The statement that creates each table and each index of this version."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statement in chain.from_iterable(_MIGRATIONS):
+            connection.execute(statement)
+        found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        return dict(found.fetchall())
 
 
 def _check(connection: sqlite3.Connection, path: str) -> int | None:
     """Return the version of the schema, None if there is none. Raise `SchemaMismatch`."""
-    version = _version(connection)
+    version = _version(connection, path)
     if version is not None and version > VERSION:
         raise SchemaMismatch(
             f"{path}: the schema has version {version}, and this goscope-sqlite knows versions up "
@@ -230,13 +299,31 @@ def _roll_back(connection: sqlite3.Connection) -> None:
         connection.execute("ROLLBACK")
 
 
-def _version(connection: sqlite3.Connection) -> int | None:
-    meta = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'go_goscope_meta'"
-    if not connection.execute(meta).fetchall():
+def _version(connection: sqlite3.Connection, path: str) -> int | None:
+    """The version of the schema, None if goscope has not used the file.
+
+    Raises `SchemaMismatch` if another program has removed it.
+    """
+    ours = "'go_goscope_meta', 'go_goscope_locks'"
+    tables = f"SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ({ours})"
+    present = {row[0] for row in connection.execute(tables).fetchall()}
+    if not present:
         return None
-    version = "SELECT value FROM go_goscope_meta WHERE key = 'schema_version'"
-    rows = connection.execute(version).fetchall()
-    return int(rows[0][0]) if rows else None
+    found: object = "missing"
+    if "go_goscope_meta" in present:
+        version = """
+            SELECT typeof(value), CAST(value AS INTEGER) FROM go_goscope_meta
+            WHERE key = 'schema_version'
+        """
+        for kind, number in connection.execute(version).fetchall():
+            if kind == "integer" and number > 0:
+                return int(number)
+            found = f"not a number, but of the type {kind}"
+    raise SchemaMismatch(
+        f"{path}: the schema version in the table go_goscope_meta is {found}, because another "
+        f"program changed or dropped it; the file was left unchanged. Restore it from a backup, or "
+        f"use another file"
+    )
 
 
 def _columns(definition: str) -> set[str]:

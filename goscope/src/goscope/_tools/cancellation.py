@@ -14,23 +14,26 @@ class ShieldableFuture(asyncio.Future[T]):
 
     A task that awaits it then waits for the outcome and is cancelled afterwards.
     `finish_before_cancel` needs no ``asyncio.shield`` around it, which would cost one more
-    iteration of the event loop.
+    iteration of the event loop. A subclass sets ``can_withdraw`` if it refuses cancellation by
+    itself from the moment on in which its operation starts.
     """
 
     shielded = False
+    can_withdraw = False
 
     def cancel(self, msg: Any | None = None) -> bool:
         return not self.shielded and super().cancel(msg)
 
 
-async def finish_before_cancel(awaitable: Awaitable[T]) -> T:
+async def finish_before_cancel(awaitable: Awaitable[T], *, may_withdraw: bool = False) -> T:
     """Await to the end; a cancellation that arrives in the meantime is raised afterwards.
 
-    The awaitable's own outcome can then still be read from the future that was passed in.
+    The awaitable's own outcome can then still be read from the future that was passed in. With
+    ``may_withdraw``, an operation that has not started is cancelled at once, where that is known.
     """
     future = asyncio.ensure_future(awaitable)
     if is_shieldable := isinstance(future, ShieldableFuture):
-        future.shielded = True
+        future.shielded = not (may_withdraw and future.can_withdraw)
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

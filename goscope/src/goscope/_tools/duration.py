@@ -32,7 +32,7 @@ def milliseconds(value: Milliseconds, what: str = "duration") -> int:
     if isinstance(value, str):
         return _parse(value, what)
     if isinstance(value, bool):
-        raise ValueError(f"{what} must be a duration, not {value!r}")
+        raise ValueError(f"{what} must be a duration such as '30s', not {value!r}")
     if isinstance(value, timedelta):
         return _checked(value / timedelta(milliseconds=1), value, what)
     if isinstance(value, (int, float)):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
@@ -49,9 +49,10 @@ def strict_milliseconds(value: Milliseconds, what: str = "duration") -> int:
     Half of all readers would take ``5`` for seconds, the other half for milliseconds.
     """
     if _is_number(value):
+        raise TypeError(f"{what}={value!r} has no unit: {_with_unit(value)}")
+    if not isinstance(value, (str, timedelta, bool)):
         raise TypeError(
-            f"{what}={value!r} has no unit: write '{value}s' for {value} seconds "
-            f"or '{value}ms' for {value} milliseconds"
+            f"{what} must be a timedelta or a string such as '30s', not {type(value).__name__}"
         )
     return milliseconds(value, what)
 
@@ -68,6 +69,12 @@ def wait_milliseconds(value: Duration | int | None, what: str = "wait") -> int |
     if value == timedelta(0) or (type(value) is int and value == 0):
         return 0
     return strict_milliseconds(value, what)
+
+
+def _with_unit(value: object) -> str:
+    if isinstance(value, (int, float)) and value > 0:
+        return f"write '{value}s' for {value} seconds or '{value}ms' for {value} milliseconds"
+    return "write a positive duration, such as '30s'"
 
 
 def _is_number(value: object) -> bool:

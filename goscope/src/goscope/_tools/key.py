@@ -12,8 +12,9 @@ MAX_KEY_LENGTH: Final = 512
 MAX_LEASE_KEY_LENGTH: Final = MAX_KEY_LENGTH + 16
 """A feature's lease is named after its key: ``idempotency:`` and the key."""
 
-RESERVED_PREFIXES: Final = frozenset({"cache:", "circuit:", "lock:", "lease:"})
+RESERVED_PREFIXES: Final = frozenset({"cache:", "circuit:", "collection:", "lock:", "lease:"})
 _PREFIX = re.compile(r"[A-Za-z0-9_.-]+:", re.ASCII)
+_COLLECTION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 def check_key(key: str, what: str = "key", limit: int = MAX_KEY_LENGTH) -> str:
@@ -26,19 +27,20 @@ def check_key(key: str, what: str = "key", limit: int = MAX_KEY_LENGTH) -> str:
     if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
         raise TypeError(f"{what} must be a string, not {type(key).__name__}")
     if not key:
-        raise ValueError(f"{what} is empty")
+        raise ValueError(f"{what} is empty: pass a string that names something")
     if len(key) > limit:
         raise ValueError(
             f"{what} {key[:40]!r}... has {len(key)} characters, at most {limit} are "
-            f"allowed: use a digest of the long part"
+            f"allowed: use a digest of the long part, such as "
+            f"hashlib.sha256(text.encode()).hexdigest()"
         )
     if "\0" in key:
-        raise ValueError(f"{what} {key!r} contains a NUL character")
+        raise ValueError(f"{what} {key!r} contains a NUL character: remove it")
     try:
         key.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"{what} {key!r} contains a lone surrogate, which is not valid text"
+            f"{what} {key!r} contains a lone surrogate, which is not valid text: replace it"
         ) from None
     return key
 
@@ -59,15 +61,60 @@ def check_prefix(prefix: object) -> str:
     return prefix
 
 
+def check_collection(name: str) -> str:
+    """Return the name of a collection if it is valid.
+
+    Raises ``TypeError`` for anything but a string, ``ValueError`` otherwise.
+    """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+        raise TypeError(f"the name of a collection must be a string, not {type(name).__name__}")
+    if not is_collection(name):
+        raise ValueError(
+            f"the name of a collection must be 1 to 64 letters, digits, '_', '.' or '-', "
+            f"not {name[:80]!r}"
+        )
+    return name
+
+
+def is_collection(name: str) -> bool:
+    """Whether a collection may have the name."""
+    return _COLLECTION.fullmatch(name) is not None
+
+
+FINISH_MARK: Final = "task-finished:"
+"""Begins the name of a lease that nobody holds: a finished task leaves it for those that wait."""
+
+ESCAPED_STAR: Final = "\0*"
+"""A literal ``*`` in a pattern. No key contains a NUL, so no pattern without this changes."""
+
+_STAR = re.compile(r"(?<!\0)\*")
+
+
+def escape_pattern(text: str) -> str:
+    """The text as a part of a pattern in which ``*`` stands for itself.
+
+    ``gs.cache.keys(escape_pattern(name) + ":*")`` finds the keys that begin with the name, whatever
+    is in it. Every other character stands for itself anyway, a backslash included.
+    """
+    return text.replace("*", ESCAPED_STAR)
+
+
 def check_pattern(pattern: str) -> str:
     """Return the pattern if it is valid: a key in which ``*`` stands for any run of characters."""
-    return check_key(pattern, "pattern")
+    is_text = isinstance(pattern, str)  # pyright: ignore[reportUnnecessaryIsInstance]  # untyped callers
+    check_key(pattern.replace(ESCAPED_STAR, "*") if is_text else pattern, "pattern")
+    return pattern
+
+
+def split_pattern(pattern: str) -> list[str]:
+    """The literal texts of a pattern, between which any run of characters may stand."""
+    return [part.replace(ESCAPED_STAR, "*") for part in _STAR.split(pattern)]
 
 
 @lru_cache(maxsize=256)
 def pattern_regex(pattern: str) -> re.Pattern[str]:
     """Compile a pattern for backends that match in Python; use ``fullmatch``."""
-    first, *rest = (re.escape(part) for part in pattern.split("*"))
+    first, *rest = (re.escape(part) for part in split_pattern(pattern))
     if not rest:
         return re.compile(first)
     *middle, last = rest
@@ -78,4 +125,14 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
 
 def literal_prefix(pattern: str) -> str:
     """The text that every match of the pattern begins with."""
-    return pattern.split("*", 1)[0]
+    return split_pattern(pattern)[0]
+
+
+def prefix_successor(prefix: str) -> str:
+    """The smallest string greater than every string with this prefix, in byte order."""
+    last = ord(prefix[-1])
+    if last == 0x10FFFF:
+        return prefix_successor(prefix[:-1])
+    after = last + 1
+    # UTF-8 cannot encode surrogates: the character after U+D7FF is U+E000.
+    return prefix[:-1] + chr(0xE000 if 0xD800 <= after < 0xE000 else after)

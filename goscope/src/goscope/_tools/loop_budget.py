@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 TICK_BUDGET_S: Final = 0.0003
 """Seconds of work in one iteration (tick) of the loop.
@@ -24,6 +26,9 @@ MAX_WAKEUPS_PER_TICK: Final = 8
 
 A single one would waste the budget if it has one operation only, and waiting costs time too.
 """
+
+ITEMS_PER_CHECK: Final = 10
+"""How many items are processed between two checks of the budget."""
 
 
 class LoopBudget:
@@ -70,6 +75,13 @@ class LoopBudget:
             self._mean_cost += (now - self._last_resumed - self._mean_cost) / 8
         self._last_resumed = now
         self._until = now + self._share
+
+    async def cooperatively(self, items: Iterable[T]) -> AsyncIterator[T]:
+        """Iterate over the items, yielding to the event loop when the budget is exhausted."""
+        for number, item in enumerate(items):
+            if number % ITEMS_PER_CHECK == 0 and self.exhausted(perf_counter()):
+                await self.wait()
+            yield item
 
     async def _wait_in_new_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """Restart in this loop if the previous one was closed in the middle of a tick."""

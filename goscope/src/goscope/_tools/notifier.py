@@ -21,6 +21,11 @@ class KeyedNotifier:
             for waiter in self._by_key.pop(key, ()):
                 _resolve(waiter, True)
 
+    def notify_all(self) -> None:
+        """Wake every waiter of every key."""
+        for key in list(self._by_key):
+            self.notify(key)
+
     async def wait(self, key: str, seconds: float, clock: Clock) -> bool:
         """Return True when the key is notified, False when ``seconds`` have passed on the clock."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()

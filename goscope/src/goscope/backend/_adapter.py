@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -72,29 +72,37 @@ class BaseAdapter(ABC):
 
     @property
     def is_connected(self) -> bool:
-        return self._connected
+        return self._connected and not self.context.forked
 
     async def connect(self) -> None:
         """Open the store. Does nothing when it is open; concurrent callers wait for the first call.
 
         A failed or cancelled attempt leaves the adapter closed, and the next caller tries again.
         """
+        await self._open_with(self._connect)
+
+    async def _open_with(self, connect: Callable[[], Awaitable[None]]) -> None:
         async with self._lifecycle_lock():
-            if not self._connected:
-                await self._connect()
+            if not self.is_connected:
+                await connect()
                 self._connected = True
+                self.context.open(repr(self))
 
     async def disconnect(self) -> None:
         """Finish what was submitted and close the store. Does nothing when it is closed.
 
         Runs to the end when the caller is cancelled; otherwise the store would stay half open.
+        From another event loop it raises `BackendUnavailable`, and the store stays open.
         """
         await finish_before_cancel(self._close())
 
     async def _close(self) -> None:
         async with self._lifecycle_lock():
-            if self._connected:
+            if self.is_connected:
+                if not self.context.is_orphaned:
+                    self.context.check()
                 self._connected = False
+                self.context.close()
                 await self._disconnect()
 
     def _lifecycle_lock(self) -> asyncio.Lock:
@@ -117,7 +125,7 @@ class BaseAdapter(ABC):
         await self.disconnect()
 
     def __del__(self) -> None:
-        if self._connected:
+        if self._connected and not self.context.forked:
             warnings.warn(
                 f"{self!r} was never disconnected: use `async with`, or await disconnect()",
                 ResourceWarning,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from .._tools.codec import DecodeError, decode
+from .._tools.integer import check_integer
 from .._tools.key import check_key
 from ..errors import CheckpointConflict, CorruptValue
 from ..providers import Checkpoint, LockHandle
@@ -37,7 +38,7 @@ class BaseCheckpointProvider(ABC):
         self._prefix = context.prefix if prefix_ids else ""
 
     async def save(self, checkpoint: Checkpoint, *, fence: LockHandle | None = None) -> None:
-        row = self._encode(checkpoint)
+        row = self.encode(checkpoint)
         await self._save(row, self.context.fence(fence))
 
     async def load(self, checkpoint_id: str) -> Checkpoint | None:
@@ -48,15 +49,14 @@ class BaseCheckpointProvider(ABC):
         row = await self._load_latest(self._stored(task_id))
         return None if row is None else self._decode(row)
 
-    async def list(self, task_id: str) -> Sequence[Checkpoint]:
-        return [self._decode(row) for row in await self._list(self._stored(task_id))]
+    async def list(self, task_id: str, *, type: Any = None) -> Sequence[Checkpoint]:
+        return [self._decode(row, type) for row in await self._list(self._stored(task_id))]
 
     async def cleanup(
         self, task_id: str, keep_count: int, *, fence: LockHandle | None = None
     ) -> None:
         stored = self._stored(task_id)
-        if type(keep_count) is not int or keep_count < 0:
-            raise ValueError(f"keep_count must be an int of at least 0, not {keep_count!r}")
+        check_integer("keep_count", keep_count, 0)
         await self._trim(stored, keep_count, self.context.fence(fence))
 
     async def delete_all(self, task_id: str, *, fence: LockHandle | None = None) -> None:
@@ -104,9 +104,13 @@ class BaseCheckpointProvider(ABC):
     def _stored(self, key: str, what: str = "task_id") -> str:
         return self._prefix + check_key(key, what)
 
-    def _encode(self, checkpoint: Checkpoint) -> StoredCheckpoint:
-        if type(checkpoint.sequence) is not int or checkpoint.sequence < 0:
-            raise ValueError(f"sequence must be an int of at least 0, not {checkpoint.sequence!r}")
+    def encode(self, checkpoint: Checkpoint) -> StoredCheckpoint:
+        """Check the checkpoint, and return the row to store."""
+        check_integer("sequence", checkpoint.sequence, 0)
+        check_integer("timestamp", checkpoint.timestamp)
+        if checkpoint.estimated_time_remaining is not None:
+            remaining = checkpoint.estimated_time_remaining
+            check_integer("estimated_time_remaining", remaining)
         if not math.isfinite(checkpoint.progress):
             raise ValueError(f"progress must be a finite number, not {checkpoint.progress!r}")
         return StoredCheckpoint(
@@ -119,11 +123,12 @@ class BaseCheckpointProvider(ABC):
             estimated_time_remaining=checkpoint.estimated_time_remaining,
         )
 
-    def _decode(self, row: StoredCheckpoint) -> Checkpoint:
+    def _decode(self, row: StoredCheckpoint, type: Any = None) -> Checkpoint:
         strip = len(self._prefix)
-        task_id = row.task_id[strip:]
+        task_id = str(row.task_id)[strip:]  # of another program's row, it may be anything
         try:
-            data: Any = decode(row.text)
+            _check_types(row)
+            data: Any = decode(row.text, type)
         except DecodeError as exc:
             raise CorruptValue(task_id, str(exc)) from exc
         return Checkpoint(
@@ -135,3 +140,17 @@ class BaseCheckpointProvider(ABC):
             progress=row.progress,
             estimated_time_remaining=row.estimated_time_remaining,
         )
+
+
+def _check_types(row: tuple[Any, ...]) -> None:
+    """Raise `DecodeError` for a row that another program wrote with other types."""
+    checkpoint_id, task_id, sequence, timestamp, progress, _, remaining = row
+    integers = (sequence, timestamp, 0 if remaining is None else remaining)
+    if not (
+        isinstance(checkpoint_id, str)
+        and isinstance(task_id, str)
+        and all(type(integer) is int for integer in integers)
+        and isinstance(progress, int | float)
+        and math.isfinite(progress)
+    ):
+        raise DecodeError(f"its columns do not have the types of a checkpoint: {row!r:.200}")

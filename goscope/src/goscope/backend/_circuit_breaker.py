@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
+from .._tools.choice import must_be
+from .._tools.integer import check_integer
 from .._tools.key import check_key
 from ..providers import CircuitBreakerState, CircuitState, LockHandle
 from ._context import Fence, StoreContext
@@ -16,8 +18,8 @@ from ._context import Fence, StoreContext
 class BaseCircuitBreakerStateProvider(ABC):
     """Circuit state by stored key: fill in ``_get``, ``_set`` and ``_update``.
 
-    The stored key is the prefix, ``circuit:`` and the key. ``now`` is the wall time in epoch
-    milliseconds. A backend overrides the primitives with a body where it has something faster.
+    The stored key is the prefix, ``circuit:`` and the key. A backend overrides the primitives with
+    a body where it has something faster, or has its own clock to take the times from.
     """
 
     def __init__(self, context: StoreContext) -> None:
@@ -30,25 +32,30 @@ class BaseCircuitBreakerStateProvider(ABC):
         self, key: str, state: CircuitBreakerState, *, fence: LockHandle | None = None
     ) -> None:
         stored = self._stored(key)
-        if state.state not in ("closed", "open", "half-open"):
-            raise ValueError(f"a circuit is closed, open or half-open, not {state.state!r}")
+        if state.state not in get_args(CircuitState):
+            raise ValueError(
+                f"the state of a circuit {must_be(state.state, get_args(CircuitState))}"
+            )
+        check_integer("failure_count", state.failure_count, 0)
+        check_integer("success_count", state.success_count, 0)
+        for name in ("last_failure_time", "last_success_time"):
+            time: int | None = getattr(state, name)
+            if time is not None:
+                check_integer(name, time)
         await self._set(stored, state, self.context.fence(fence))
 
     async def record_failure(
         self, key: str, max_failures: int, *, fence: LockHandle | None = None
     ) -> int:
         stored = self._stored(key)
-        if type(max_failures) is not int or max_failures < 1:
-            raise ValueError(f"max_failures must be an int of at least 1, not {max_failures!r}")
-        now = self.context.clock.wall_ms()
-        return await self._record_failure(stored, max_failures, now, self.context.fence(fence))
+        check_integer("max_failures", max_failures, 1)
+        return await self._record_failure(stored, max_failures, self.context.fence(fence))
 
     async def record_success(
         self, key: str, *, expected: CircuitState | None = None, fence: LockHandle | None = None
     ) -> None:
         stored = self._stored(key)
-        now = self.context.clock.wall_ms()
-        await self._record_success(stored, expected, now, self.context.fence(fence))
+        await self._record_success(stored, expected, self.context.fence(fence))
 
     # --- primitives --------------------------------------------------------------------------
 
@@ -62,7 +69,6 @@ class BaseCircuitBreakerStateProvider(ABC):
         With a fence that is not current, raise ``lease_lost(fence)`` and change nothing.
         """
 
-    @abstractmethod
     async def _update(
         self,
         key: str,
@@ -73,13 +79,15 @@ class BaseCircuitBreakerStateProvider(ABC):
 
         ``change`` may be called more than once. With a fence that is not current, raise
         ``lease_lost(fence)`` and change nothing.
-        """
 
-    def _record_failure(
-        self, key: str, max_failures: int, now: int, fence: Fence | None
-    ) -> Awaitable[int]:
+        Needed unless ``_record_failure`` and ``_record_success`` are both overridden.
+        """
+        raise NotImplementedError
+
+    def _record_failure(self, key: str, max_failures: int, fence: Fence | None) -> Awaitable[int]:
         """Count a failure, atomically; the new count."""
         count = 0
+        now = self.context.clock.wall_ms()
 
         def change(old: CircuitBreakerState | None) -> CircuitBreakerState:
             nonlocal count
@@ -102,8 +110,10 @@ class BaseCircuitBreakerStateProvider(ABC):
         return record()
 
     async def _record_success(
-        self, key: str, expected: CircuitState | None, now: int, fence: Fence | None
+        self, key: str, expected: CircuitState | None, fence: Fence | None
     ) -> None:
+        now = self.context.clock.wall_ms()
+
         def change(old: CircuitBreakerState | None) -> CircuitBreakerState | None:
             state = old or CircuitBreakerState()
             if expected is not None and state.state != expected:

@@ -132,6 +132,7 @@ class BaseLockProvider(ABC):
         self.context: Final = context
         self.namespace: Final = namespace
         self.notifier: Final = KeyedNotifier()
+        context.on_close.append(self.notifier.notify_all)
 
     def stored(self, key: str) -> str:
         """The key under which the store keeps the lock. Raises ``ValueError`` if it is invalid."""
@@ -148,7 +149,7 @@ class BaseLockProvider(ABC):
         asked = context.clock.steady_ms()
         granting = asyncio.ensure_future(self._grant(stored, owner, ttl_ms))
         try:
-            token = await finish_before_cancel(granting)
+            token = await finish_before_cancel(granting, may_withdraw=True)
         except asyncio.CancelledError:
             if not granting.cancelled() and granting.exception() is None:
                 granted = granting.result()
@@ -158,6 +159,15 @@ class BaseLockProvider(ABC):
         if token is None:
             return None
         return StoredLockHandle(self, key, owner, token, asked + ttl_ms)
+
+    async def adopt(self, key: str, holder: LockHolder) -> StoredLockHandle | None:
+        stored, owner = self.stored(key), check_key(holder.owner, "owner")
+        milliseconds(holder.expires_in_ms, "expires_in_ms")
+        asked = self.context.clock.steady_ms()
+        token = await finish_before_cancel(self._adopt(stored, holder))
+        if token is None:
+            return None
+        return StoredLockHandle(self, key, owner, token, asked + holder.expires_in_ms)
 
     async def extend(self, key: str, ttl: Milliseconds, owner: str) -> bool:
         stored = self.stored(key)
@@ -172,6 +182,14 @@ class BaseLockProvider(ABC):
         stored = self.stored(key)
         try:
             await finish_before_cancel(self._remove(stored))
+        finally:
+            self.notifier.notify(stored)
+
+    async def revoke(self, key: str, fencing_token: int) -> bool | None:
+        """End the grant with this token and no other; whether it was current, None if unknown."""
+        stored = self.stored(key)
+        try:
+            return await finish_before_cancel(self._release(stored, fencing_token))
         finally:
             self.notifier.notify(stored)
 
@@ -198,7 +216,9 @@ class BaseLockProvider(ABC):
                 if deadline <= now:
                     return False
                 pause_ms = min(pause_ms, deadline - now)
-            await self.notifier.wait(stored, pause_ms / 1000, clock)
+            self.context.check()  # it may have been closed during the read
+            if await self.notifier.wait(stored, pause_ms / 1000, clock):
+                self.context.check()  # it may be the adapter that closes
 
     @abstractmethod
     def _grant(self, key: str, owner: str, ttl_ms: int) -> Awaitable[int | None]:
@@ -211,6 +231,15 @@ class BaseLockProvider(ABC):
     @abstractmethod
     def _extend(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
         """Let the grant run for ``ttl_ms`` from now; False when it expired or is not current."""
+
+    def _adopt(self, key: str, holder: LockHolder) -> Awaitable[int | None]:
+        """As `_grant`, for the holder of a lock in another store, whose process is not this one.
+
+        The new token is greater than ``holder.fencing_token`` too, and so are all later ones, also
+        if the lock is held. This body leaves that to the counter: override it, unless the counter
+        is a time that every clock in reach is below.
+        """
+        return self._grant(key, holder.owner, holder.expires_in_ms)
 
     def _renew(self, key: str, token: int, ttl_ms: int) -> Awaitable[bool]:
         """As `_extend`, also when it has expired: a store that still knows it lets it run again."""

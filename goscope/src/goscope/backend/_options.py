@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from .._tools.choice import must_be
 from ..errors import InvalidOption
 
 if TYPE_CHECKING:
@@ -14,11 +15,16 @@ Locks: TypeAlias = Literal["memory", "shared"]
 """Where ``gs.lock`` keeps its locks: in this process, or in the store."""
 
 
+def check_locks(locks: Locks | None, source: str) -> None:
+    """Raise `InvalidOption` unless ``locks`` is one of its choices, or None for the default."""
+    if locks is not None:
+        check_choice("locks", locks, ("memory", "shared"), source)
+
+
 def check_choice(option: str, value: str, choices: Sequence[str], source: str) -> None:
     """Raise `InvalidOption` unless the value is one of the choices."""
     if value not in choices:
-        known = " or ".join(map(repr, choices))
-        raise InvalidOption(option, source, f"must be {known}, not {value!r}")
+        raise InvalidOption(option, source, must_be(value, choices))
 
 
 def path_from_url(url: SplitResult) -> Mapping[str, Any]:

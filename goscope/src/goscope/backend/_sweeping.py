@@ -23,8 +23,8 @@ MAX_STEP_ROWS: Final = 1000
 class SweepSchedule:
     """Calls ``sweep`` after every 1000 writes, and every ``interval_ms`` on an idle store.
 
-    `BackendError` from ``sweep`` is logged: what is left stays expired, and the next sweep finds
-    it again.
+    An error from ``sweep`` is logged: what is left stays expired, and the next sweep finds it
+    again.
     """
 
     def __init__(
@@ -58,7 +58,13 @@ class SweepSchedule:
         """Count committed writes."""
         self._writes += writes
         self._writes_since_step += writes
-        if self._writes >= WRITES_PER_SWEEP and self._due is not None and not self._due.done():
+        if self._writes >= WRITES_PER_SWEEP:
+            self.request()
+
+    def request(self) -> None:
+        """Sweep without waiting for the interval."""
+        self._writes = max(self._writes, WRITES_PER_SWEEP)
+        if self._due is not None and not self._due.done():
             self._due.set_result(None)
 
     def next_step_rows(self) -> int:
@@ -76,3 +82,5 @@ class SweepSchedule:
                 await self._sweep()
             except BackendError as exc:
                 logger.warning("expired entries could not be removed: %s", exc)
+            except Exception:  # whatever it met: without a sweeper the store grows
+                logger.exception("expired entries could not be removed")

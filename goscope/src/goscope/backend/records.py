@@ -7,25 +7,37 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from .._tools.clock import Clock
+from .._tools.clock import Clock, is_another_boot
 from .._tools.key import pattern_regex
+from .._tools.load_owner import owner_has
 from .._tools.notifier import KeyedNotifier
-from .._tools.process import this_process
+from .._tools.process import ProcessIdentity, is_alive, this_process
 from ..providers import CircuitBreakerState, LockHolder, LockProvider
 from ._adapter import BaseAdapter
-from ._cache import BaseCacheProvider, StoredEntry
+from ._cache import BaseCacheProvider, NewEntry, StoredEntry
 from ._checkpoint import BaseCheckpointProvider, StoredCheckpoint
 from ._circuit_breaker import BaseCircuitBreakerStateProvider
 from ._context import Fence, StoreContext
-from ._idempotency import BaseIdempotencyProvider, StoredResult
+from ._idempotency import BaseIdempotencyProvider, NewResult, StoredResult
+from ._inspection import (
+    BaseInspectionProvider,
+    CircuitRow,
+    EntryRow,
+    LeaseRow,
+    Page,
+    ResultRow,
+    TaskRow,
+)
 from ._lock import BaseLockProvider, LockNamespace, lease_lost
+from ._memory_lock import MemoryLockProvider
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 LEASE_RETENTION_MS: Final = 86_400_000
@@ -42,10 +54,14 @@ class StoredLease(msgspec.Struct):
     since: int
     host: str
     pid: int
+    namespace: str = ""
+    started: str = ""
 
     def left_ms(self, clock: Clock) -> int:
         """How much longer the lease runs: not at all after a reboot."""
-        return self.expires_at - clock.steady_ms() if self.boot == clock.boot_id else 0
+        if is_another_boot(self.boot, clock.boot_id):
+            return 0
+        return self.expires_at - clock.steady_ms()
 
 
 class Records(msgspec.Struct):
@@ -72,6 +88,11 @@ class Records(msgspec.Struct):
         lease = self.leases.get(key)
         return lease is not None and lease.token == token
 
+    def end_lease(self, key: str, fence: Fence | None) -> None:
+        """End the lease, whatever its token, unless it is the fence itself."""
+        if fence is None or fence.stored_key != key:
+            self.leases.pop(key, None)
+
     def checkpoint(self, checkpoint_id: str) -> StoredCheckpoint | None:
         """The checkpoint with this id."""
         rows = self.checkpoints.get(self.tasks.get(checkpoint_id, ""), ())
@@ -95,11 +116,11 @@ class Records(msgspec.Struct):
 class RecordStore(Protocol):
     """What the providers need of a store of records."""
 
-    async def read_records(self, look: Callable[[Records], T]) -> T:
+    def read_records(self, look: Callable[[Records], T]) -> Coroutine[Any, Any, T]:
         """Return ``look(records)``, never of records in the middle of a change."""
         ...
 
-    async def change_records(self, change: Callable[[Records], T]) -> T:
+    def change_records(self, change: Callable[[Records], T]) -> Coroutine[Any, Any, T]:
         """Return ``change(records)`` and keep its changes, atomically.
 
         No process changes the records concurrently. If ``change`` raises, it has changed nothing.
@@ -121,6 +142,22 @@ class InProcessRecords:
         return change(self.records)
 
 
+class ConnectedStore:
+    """The store of an adapter, which refuses its use while the adapter is not connected."""
+
+    def __init__(self, context: StoreContext, store: RecordStore) -> None:
+        self._check = context.check
+        self._store = store
+
+    def read_records(self, look: Callable[[Records], T]) -> Coroutine[Any, Any, T]:
+        self._check()
+        return self._store.read_records(look)
+
+    def change_records(self, change: Callable[[Records], T]) -> Coroutine[Any, Any, T]:
+        self._check()
+        return self._store.change_records(change)
+
+
 class RecordLockProvider(BaseLockProvider):
     """Leases among the records."""
 
@@ -130,23 +167,49 @@ class RecordLockProvider(BaseLockProvider):
 
     async def _grant(self, key: str, owner: str, ttl_ms: int) -> int | None:
         def grant(records: Records) -> int | None:
-            clock, me = self.context.clock, this_process()
-            held = records.leases.get(key)
-            if held is not None and held.left_ms(clock) > 0:
-                return None
-            records.last_token += 1
-            records.leases[key] = StoredLease(
-                owner=owner,
-                token=records.last_token,
-                expires_at=clock.steady_ms() + ttl_ms,
-                boot=clock.boot_id,
-                since=clock.wall_ms(),
-                host=me.host,
-                pid=me.pid,
-            )
-            return records.last_token
+            now = self.context.clock.wall_ms()
+            return self._put(records, key, owner, ttl_ms, since=now, process=this_process())
 
         return await self._store.change_records(grant)
+
+    async def _adopt(self, key: str, holder: LockHolder) -> int | None:
+        process = ProcessIdentity(holder.host, holder.pid, "", "")
+        owner, left_ms, since = holder.owner, holder.expires_in_ms, holder.since
+
+        def adopt(records: Records) -> int | None:
+            records.last_token = max(records.last_token, holder.fencing_token or 0)
+            return self._put(records, key, owner, left_ms, since=since, process=process)
+
+        return await self._store.change_records(adopt)
+
+    def _put(
+        self,
+        records: Records,
+        key: str,
+        owner: str,
+        ttl_ms: int,
+        *,
+        since: int,
+        process: ProcessIdentity,
+    ) -> int | None:
+        """Add the lease with the next token unless another one is current; the token."""
+        clock = self.context.clock
+        held = records.leases.get(key)
+        if held is not None and held.left_ms(clock) > 0:
+            return None
+        records.last_token += 1
+        records.leases[key] = StoredLease(
+            owner=owner,
+            token=records.last_token,
+            expires_at=clock.steady_ms() + ttl_ms,
+            boot=clock.boot_id,
+            since=since,
+            host=process.host,
+            pid=process.pid,
+            namespace=process.namespace,
+            started=process.started,
+        )
+        return records.last_token
 
     async def _extend(self, key: str, token: int, ttl_ms: int) -> bool:
         return await self._move_expiry(key, token, ttl_ms, if_expired=False)
@@ -157,7 +220,7 @@ class RecordLockProvider(BaseLockProvider):
     async def _move_expiry(self, key: str, token: int, ttl_ms: int, *, if_expired: bool) -> bool:
         def extend(records: Records) -> bool:
             lease, clock = records.leases.get(key), self.context.clock
-            if lease is None or lease.token != token or lease.boot != clock.boot_id:
+            if lease is None or lease.token != token or is_another_boot(lease.boot, clock.boot_id):
                 return False
             if lease.left_ms(clock) <= 0 and not if_expired:
                 return False
@@ -194,14 +257,18 @@ class RecordLockProvider(BaseLockProvider):
 class RecordCacheProvider(BaseCacheProvider):
     """Cache entries among the records."""
 
-    def __init__(self, context: StoreContext, store: RecordStore) -> None:
-        super().__init__(context)
+    def __init__(
+        self, context: StoreContext, store: RecordStore, lease_notifier: KeyedNotifier
+    ) -> None:
+        super().__init__(context, lease_notifier)
         self._store = store
 
-    async def _get_entry(self, key: str) -> StoredEntry | None:
-        return await self._store.read_records(lambda records: records.cache.get(key))
+    async def _get_entry(self, key: str) -> tuple[StoredEntry, int] | None:
+        entry = await self._store.read_records(lambda records: records.cache.get(key))
+        return None if entry is None else (entry, self.context.clock.wall_ms())
 
-    async def _get_many(self, keys: list[str], now: int) -> dict[str, str]:
+    async def _get_many(self, keys: list[str]) -> dict[str, str]:
+        now = self.context.clock.wall_ms()
         found = await self._store.read_records(
             lambda records: {key: records.cache[key] for key in keys if key in records.cache}
         )
@@ -212,50 +279,89 @@ class RecordCacheProvider(BaseCacheProvider):
         key: str,
         change: Callable[[StoredEntry | None], StoredEntry | None],
         fence: Fence | None,
+        *,
+        ends_load: bool = True,
     ) -> None:
         def update(records: Records) -> None:
             records.check(fence)
-            entry = change(records.cache.get(key))
+            old = records.cache.get(key)
+            entry = change(old)
             if entry is None:
                 records.cache.pop(key, None)
             else:
                 records.cache[key] = entry
+            if ends_load and (entry is None or entry is not old):
+                records.end_lease(self.load_lease(key), fence)
 
         await self._store.change_records(update)
 
-    async def _set(self, entries: Mapping[str, StoredEntry], fence: Fence | None) -> None:
+    async def _set(self, entries: Mapping[str, NewEntry], fence: Fence | None) -> None:
         def set_all(records: Records) -> None:
             records.check(fence)
-            records.cache.update(entries)
+            now = self.context.clock.wall_ms()
+            for key, entry in entries.items():
+                records.cache[key] = entry.written_at(now)
+                records.end_lease(self.load_lease(key), fence)
 
         await self._store.change_records(set_all)
 
-    async def _delete(self, keys: list[str], now: int, fence: Fence | None) -> int:
+    async def _delete(self, keys: list[str], fence: Fence | None) -> int:
         def delete(records: Records) -> int:
             records.check(fence)
+            now = self.context.clock.wall_ms()
             found = [records.cache.pop(key) for key in keys if key in records.cache]
+            for key in keys:
+                records.end_lease(self.load_lease(key), fence)
             return sum(entry.is_live(now) for entry in found)
 
         return await self._store.change_records(delete)
 
-    async def _page(self, pattern: str, after: str, limit: int, now: int) -> list[str]:
+    async def _end_loads(self, pattern: str, mark: str | None) -> list[str]:
         matches = pattern_regex(pattern).fullmatch
+
+        def end(records: Records) -> list[str]:
+            ended = [
+                key
+                for key, lease in records.leases.items()
+                if owner_has(lease.owner, mark) and matches(key)
+            ]
+            for key in ended:
+                del records.leases[key]
+            return ended
+
+        return await self._store.change_records(end)
+
+    async def _page(
+        self, pattern: str, after: str, limit: int, *, with_expired: bool = False
+    ) -> list[str]:
+        matches = pattern_regex(pattern).fullmatch
+        now = self.context.clock.wall_ms()
         entries = await self._entries()
-        live = (key for key, entry in entries if key > after and entry.is_live(now))
-        return sorted(key for key in live if matches(key))[:limit]
+        kept = (key for key, entry in entries if with_expired or entry.is_live(now))
+        return sorted(key for key in kept if key > after and matches(key))[:limit]
 
     async def _tagged(self, tag: str) -> list[str]:
         return [key for key, entry in await self._entries() if tag in entry.tags]
 
-    async def _count(self, namespace: str, now: int) -> int:
+    async def _count(self, namespace: str) -> int:
+        now = self.context.clock.wall_ms()
         entries = await self._entries()
         return sum(key.startswith(namespace) and entry.is_live(now) for key, entry in entries)
 
-    async def _prune(self, namespace: str, now: int) -> int:
-        entries = await self._entries()
-        expired = [key for key, it in entries if key.startswith(namespace) and not it.is_kept(now)]
-        await self._delete(expired, now, None)
-        return len(expired)
+    async def _prune(self, namespace: str) -> int:
+        now = self.context.clock.wall_ms()
+
+        def prune(records: Records) -> int:
+            expired = [
+                key
+                for key, entry in records.cache.items()
+                if key.startswith(namespace) and not entry.is_kept(now)
+            ]
+            for key in expired:
+                del records.cache[key]
+            return len(expired)
+
+        return await self._store.change_records(prune)
 
     async def _entries(self) -> list[tuple[str, StoredEntry]]:
         return await self._store.read_records(lambda records: list(records.cache.items()))
@@ -341,16 +447,16 @@ class RecordIdempotencyProvider(BaseIdempotencyProvider):
         self._store = store
         self._lease_notifier = lease_notifier
 
-    async def _get(self, key: str, now: int) -> StoredResult | None:
+    async def _get(self, key: str) -> StoredResult | None:
         row = await self._store.read_records(lambda records: records.results.get(key))
-        return row if row is not None and row.is_live(now) else None
+        return row if row is not None and row.is_live(self.context.clock.wall_ms()) else None
 
     async def _set(
-        self, key: str, row: StoredResult, now: int, fence: Fence | None, ends_lease: bool
+        self, key: str, result: NewResult, fence: Fence | None, ends_lease: bool
     ) -> None:
         def store(records: Records) -> None:
             records.check(fence)
-            records.results[key] = row
+            records.results[key] = result.written_at(self.context.clock.wall_ms())
             if fence is not None and ends_lease:
                 del records.leases[fence.stored_key]
 
@@ -358,9 +464,104 @@ class RecordIdempotencyProvider(BaseIdempotencyProvider):
         if fence is not None and ends_lease:
             self._lease_notifier.notify(fence.stored_key)
 
-    async def _delete(self, key: str, now: int) -> bool:
+    async def _delete(self, key: str) -> bool:
         row = await self._store.change_records(lambda records: records.results.pop(key, None))
-        return row is not None and row.is_live(now)
+        return row is not None and row.is_live(self.context.clock.wall_ms())
+
+
+class RecordInspectionProvider(BaseInspectionProvider):
+    """Lists the records as they were at its beginning, in one page."""
+
+    def __init__(
+        self,
+        context: StoreContext,
+        store: RecordStore,
+        *,
+        memory_locks: MemoryLockProvider | None = None,
+    ) -> None:
+        super().__init__(context, memory_locks=memory_locks)
+        self._store = store
+
+    async def _leases(self, pattern: str, after: str, limit: int) -> Page[LeaseRow]:
+        clock = self.context.clock
+
+        def row(key: str, lease: StoredLease) -> LeaseRow:
+            process = ProcessIdentity(lease.host, lease.pid, lease.namespace, lease.started)
+            return LeaseRow(
+                key=key,
+                owner=lease.owner,
+                host=lease.host,
+                pid=lease.pid,
+                acquired_at=lease.since,
+                expires_in_ms=lease.left_ms(clock),
+                token=lease.token,
+                is_alive=is_alive(process),
+            )
+
+        return await self._page(pattern, lambda records: records.leases, row)
+
+    async def _circuits(self, pattern: str, after: str, limit: int) -> Page[CircuitRow]:
+        return await self._page(pattern, lambda records: records.circuits, CircuitRow)
+
+    async def _tasks(self, pattern: str, after: str, limit: int) -> Page[TaskRow]:
+        def row(task_id: str, rows: list[StoredCheckpoint]) -> TaskRow:
+            latest = rows[-1]
+            return TaskRow(
+                id=task_id,
+                checkpoints=len(rows),
+                size_bytes=sum(_size_bytes(it.text) for it in rows),
+                sequence=latest.sequence,
+                progress=latest.progress,
+                estimated_time_remaining=latest.estimated_time_remaining,
+                saved_at=latest.timestamp,
+            )
+
+        return await self._page(pattern, lambda records: records.checkpoints, row)
+
+    async def _results(self, pattern: str, after: str, limit: int) -> Page[ResultRow]:
+        now = self.context.clock.wall_ms()
+
+        def row(key: str, result: StoredResult) -> ResultRow:
+            return ResultRow(
+                key=key,
+                size_bytes=_size_bytes(result.text),
+                expires_in_ms=None if result.expires_at is None else result.expires_at - now,
+                created_at=None,
+                fingerprint=result.fingerprint,
+            )
+
+        return await self._page(pattern, lambda records: records.results, row)
+
+    async def _entries(self, pattern: str, after: str, limit: int) -> Page[EntryRow]:
+        now = self.context.clock.wall_ms()
+
+        def row(key: str, entry: StoredEntry) -> EntryRow:
+            stale_until = entry.stale_until
+            return EntryRow(
+                key=key,
+                size_bytes=_size_bytes(entry.text),
+                expires_in_ms=None if entry.expires_at is None else entry.expires_at - now,
+                created_at=None,
+                stale_expires_in_ms=None if stale_until is None else stale_until - now,
+                tags=entry.tags,
+            )
+
+        return await self._page(pattern, lambda records: records.cache, row)
+
+    async def _page(
+        self,
+        pattern: str,
+        look: Callable[[Records], Mapping[str, T]],
+        row: Callable[[str, T], R],
+    ) -> Page[R]:
+        """The matching records. They become rows one by one, when the base class asks for them."""
+        matches = pattern_regex(pattern).fullmatch
+        found = await self._store.read_records(lambda records: list(look(records).items()))
+        return Page((row(key, record) for key, record in found if matches(key)), None)
+
+
+def _size_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class RecordAdapter(BaseAdapter):
@@ -377,15 +578,20 @@ class RecordAdapter(BaseAdapter):
     circuit_breaker: RecordCircuitBreakerStateProvider
     checkpoint: RecordCheckpointProvider
     idempotency: RecordIdempotencyProvider
+    inspection: RecordInspectionProvider
+    store: ConnectedStore
+    """What the providers use: it refuses calls while the adapter is not connected."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.lock = RecordLockProvider(self.context, "lock", self)
-        self.lease = RecordLockProvider(self.context, "lease", self)
-        self.cache = RecordCacheProvider(self.context, self)
-        self.circuit_breaker = RecordCircuitBreakerStateProvider(self.context, self)
-        self.checkpoint = RecordCheckpointProvider(self.context, self)
-        self.idempotency = RecordIdempotencyProvider(self.context, self, self.lease.notifier)
+        self.store = store = ConnectedStore(self.context, self)
+        self.lock = RecordLockProvider(self.context, "lock", store)
+        self.lease = RecordLockProvider(self.context, "lease", store)
+        self.cache = RecordCacheProvider(self.context, store, self.lease.notifier)
+        self.circuit_breaker = RecordCircuitBreakerStateProvider(self.context, store)
+        self.checkpoint = RecordCheckpointProvider(self.context, store)
+        self.idempotency = RecordIdempotencyProvider(self.context, store, self.lease.notifier)
+        self.inspection = RecordInspectionProvider(self.context, store)
 
     @abstractmethod
     async def read_records(self, look: Callable[[Records], T]) -> T:

@@ -11,14 +11,18 @@ from goscope.errors import (
     BackendError,
     BackendFull,
     BackendUnavailable,
+    SchemaMismatch,
 )
+
+from .file import is_disk_full
 
 _Kind: TypeAlias = tuple[type[BackendError], str]
 
 _BUSY: Final[_Kind] = (
     BackendBusy,
-    "another connection kept the database locked for longer than busy_timeout. "
-    "Find the transaction that stays open, or raise busy_timeout",
+    "another connection, of this process or another one, kept the database locked for longer than "
+    "busy_timeout. Find the transaction that stays open (end your own before you call goscope), or "
+    "raise busy_timeout",
 )
 _INTERRUPTED: Final[_Kind] = (
     BackendBusy,
@@ -50,6 +54,16 @@ _DISK_FAILED: Final[_Kind] = (
 _CLOSED: Final[_Kind] = (
     BackendUnavailable,
     "the connection to the database was closed. Connect the adapter again",
+)
+_DROPPED: Final[_Kind] = (
+    SchemaMismatch,
+    "another program dropped or changed a table of goscope. Open the file again, which creates "
+    "missing tables, or restore it from a backup",
+)
+_UNDECODABLE: Final[_Kind] = (
+    BackendCorrupt,
+    "another program wrote a text that is not UTF-8, so the row cannot be changed as asked; it was "
+    "left unchanged. Delete it",
 )
 _OTHER: Final[_Kind] = (
     BackendError,
@@ -85,10 +99,17 @@ def translate(exc: BaseException, path: str) -> BaseException:
     """Return goscope's error for an error of sqlite3, with that as its cause; others unchanged."""
     if not isinstance(exc, sqlite3.Error):
         return exc
-    if isinstance(exc, sqlite3.ProgrammingError):
+    if str(exc).startswith(("no such table: go_goscope_", "no such column: ")):
+        kind, sentence = _DROPPED
+    elif isinstance(exc, sqlite3.ProgrammingError):
         kind, sentence = _CLOSED
+    elif is_undecodable(exc):
+        kind, sentence = _UNDECODABLE
     else:
         kind, sentence = _KINDS.get(_primary_code(exc), _OTHER)
+        if kind is BackendUnavailable and is_disk_full(path):
+            # SQLite cannot create the WAL or its index, and only says that.
+            kind, sentence = _FULL
     error = kind(f"{path}: {sentence} (SQLite says: {exc})")
     error.__cause__ = exc
     return error

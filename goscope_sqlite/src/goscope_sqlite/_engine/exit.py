@@ -6,6 +6,7 @@ before any ``atexit`` handler runs. A daemon thread waits for the main thread an
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -13,7 +14,7 @@ from weakref import WeakKeyDictionary
 import aiosqlite
 
 _owners: Final[WeakKeyDictionary[aiosqlite.Connection, threading.Thread]] = WeakKeyDictionary()
-_lock: Final = threading.Lock()
+_lock = threading.Lock()
 _watcher: threading.Thread | None = None
 
 
@@ -41,3 +42,14 @@ def _watch() -> None:
         if not owner.daemon:
             owner.join()  # an event loop in another thread may outlive the main thread
         connection.stop()  # pyright: ignore[reportUnknownMemberType]  # aiosqlite's annotation is a bare Future
+
+
+def _after_fork() -> None:
+    """Forget the parent's connections, whose threads do not exist in the child."""
+    global _lock
+    _lock = threading.Lock()
+    _owners.clear()
+
+
+if hasattr(os, "register_at_fork"):  # absent on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork)

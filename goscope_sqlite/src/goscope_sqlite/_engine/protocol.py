@@ -53,3 +53,19 @@ class Database(Protocol):
     def read_all(self, sql: str, parameters: Sequence[Any]) -> Awaitable[list[Row]]:
         """Return all rows of a read that may be long; it never blocks the event loop."""
         ...
+
+
+class TransactionDatabase(Protocol):
+    """A database in whose transactions the user's statements can run."""
+
+    async def transact(
+        self,
+        prepare: Callable[[sqlite3.Connection], None],
+        work: Callable[[sqlite3.Connection], T],
+    ) -> T:
+        """Run the user's ``work`` after ``prepare``, in a transaction of their own, in the thread.
+
+        Returns what ``work`` returns, after the commit, and raises what it raises, unchanged; see
+        `goscope.providers.TransactionProvider.run`.
+        """
+        ...

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from time import perf_counter, sleep, thread_time
 from typing import Final, TypeVar, TypeVarTuple
 
+from .fork import begin_call, end_call
+
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
@@ -36,9 +38,13 @@ time too."""
 
 
 class GilStarvationGuard:
-    """Watches the jobs of one thread. Call everything but `run` in the event loop."""
+    """Watches the jobs of one thread. Call everything but `run` in the event loop.
 
-    def __init__(self) -> None:
+    One that is not ``enabled`` never blocks the loop.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self._enabled = enabled
         self._pending = 0
         self._finished = 0  # counted in the thread
         self._waiting_since = 0.0  # when the last job finished, or the first one was submitted
@@ -51,9 +57,11 @@ class GilStarvationGuard:
         """Do the work, in the thread."""
         if self._thread_clock is None:
             self._thread_clock = _clock_of_this_thread()
+        begin_call()
         try:
             return work(*arguments)
         finally:
+            end_call()
             self._finished += 1
             self._waiting_since = perf_counter()
 
@@ -63,7 +71,7 @@ class GilStarvationGuard:
             self._waiting_since = perf_counter()
             self._check_interval_s = FIRST_CHECK_S
         self._pending += 1
-        if self._timer is None:
+        if self._timer is None and self._enabled:
             self._schedule_check(FIRST_CHECK_S)
 
     def job_finished(self) -> None:

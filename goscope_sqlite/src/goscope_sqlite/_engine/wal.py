@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from typing import Final
 
 from .connection import WAL_LIMIT_BYTES
-from .shared_read import MAX_HOLD_S
+from .errors import is_busy
 
 logger: Final = logging.getLogger("goscope_sqlite")
 
@@ -24,10 +24,12 @@ RETRY_INTERVAL_S: Final = 0.5
 """How soon to repeat a checkpoint that left frames behind, unless the WAL has grown by another
 limit: in this time a fast writer adds 30 MB and more."""
 
-READER_WAIT_S: Final = 0.005
-MAX_BACKOFF_FACTOR: Final = 10
-"""How long a checkpoint waits for readers, whose frames must stay in the WAL, while the WAL is at
-its limit. It waits in proportion to the size, for up to ten times as long."""
+READER_WAIT_S: Final = 0.004
+RESTART_WAIT_S: Final = 0.001
+POLL_INTERVAL_S: Final = 0.001
+"""How long a checkpoint waits for readers, whose frames must stay in the WAL, for those that
+prevent its restart, and how often it looks. Nobody can write meanwhile, so both together are 5 ms
+at most; a checkpoint that left frames behind is repeated."""
 
 
 class Checkpointer:
@@ -44,6 +46,8 @@ class Checkpointer:
         self._size_at_last_attempt = 0.0
         self._backfilled_frames = 0  # how many the last checkpoint found in the database file
         self._restart_pending = False  # the next commit restarts the WAL unless somebody reads it
+        self.is_restart_due = False
+        """Whether the last checkpoint was complete: the next commit restarts the WAL if it can."""
 
     def is_due(self) -> bool:
         """Whether the WAL is longer than its limit, and another checkpoint may shorten it."""
@@ -62,43 +66,23 @@ class Checkpointer:
         )
 
     def run(self, writer: sqlite3.Connection) -> None:
-        """Take the write lock, `checkpoint`, and release it. Blocks: run it in a thread."""
-        try:
-            writer.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as exc:
-            self._postpone(exc)
-            return
-        try:
-            self.checkpoint()
-        finally:
-            writer.execute("ROLLBACK")
-
-    def checkpoint(self) -> None:
-        """Copy the frames that no reader needs, while the caller's writer holds the write lock.
+        """Copy the frames that no reader needs, while the writer holds the write lock.
 
         Blocks: run it in a thread, not necessarily the same one each time.
         """
-        size = self._size_at_last_attempt = self._size()
-        backoff = min(max(size, 1), MAX_BACKOFF_FACTOR)
-        deadline = monotonic() + READER_WAIT_S * backoff
-        before = self._backfilled_frames
+        self.is_restart_due = False
         try:
-            # If not one more frame could be copied, the reader has read for long and may continue.
-            while not (
-                (complete := self._backfill())
-                or self._backfilled_frames == before
-                or monotonic() >= deadline
-            ):
-                sleep(MAX_HOLD_S)
+            writer.execute("BEGIN IMMEDIATE")
+            try:
+                self._checkpoint()
+            finally:
+                writer.execute("ROLLBACK")
         except sqlite3.Error as exc:
-            self._postpone(exc)
-            return
-        if complete and self._restart_pending:
-            # The last checkpoint was complete too, but a reader prevented the restart. Only then is
-            # a wait worthwhile: the WAL seldom has a reader.
-            sleep(MAX_HOLD_S * backoff)
-        self._restart_pending = complete and not self._restart_pending
-        self._next_attempt = monotonic() + RETRY_INTERVAL_S
+            if is_busy(exc):
+                return  # another process writes: the next write looks at the size again
+            # Tried again later: a failed checkpoint costs disk space and no data.
+            logger.warning("%s: WAL checkpoint failed, will be retried: %s", self._path, exc)
+            self._next_size_check = monotonic() + RETRY_INTERVAL_S
 
     def close(self) -> None:
         """Close the connection. The checkpointer opens another one if it is used again."""
@@ -106,10 +90,24 @@ class Checkpointer:
             self._connection.close()
             self._connection = None
 
-    def _postpone(self, exc: sqlite3.Error) -> None:
-        """Try again later: a failed checkpoint costs disk space and no data."""
-        logger.warning("%s: WAL checkpoint failed and will be retried: %s", self._path, exc)
-        self._next_size_check = monotonic() + RETRY_INTERVAL_S
+    def _checkpoint(self) -> None:
+        self._size_at_last_attempt = self._size()
+        deadline = monotonic() + READER_WAIT_S
+        before = self._backfilled_frames
+        # If not one more frame could be copied, the reader has read for long and may continue.
+        while not (
+            (complete := self._backfill())
+            or self._backfilled_frames == before
+            or monotonic() + POLL_INTERVAL_S > deadline
+        ):
+            sleep(POLL_INTERVAL_S)
+        if complete and self._restart_pending:
+            # The last checkpoint was complete too, but a reader prevented the restart. Only then is
+            # a wait worthwhile: the WAL seldom has a reader.
+            sleep(RESTART_WAIT_S)
+        self.is_restart_due = complete
+        self._restart_pending = complete and not self._restart_pending
+        self._next_attempt = monotonic() + RETRY_INTERVAL_S
 
     def _size(self) -> float:
         """The size of the WAL as a multiple of its limit."""

@@ -16,9 +16,9 @@ Arguments = TypeVarTuple("Arguments")
 class Worker:
     """One thread that runs jobs in the order of submission. It starts with the first job."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, starvation_guard: bool = True) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._guard = GilStarvationGuard()
+        self._guard = GilStarvationGuard(starvation_guard)
 
     def run(self, work: Callable[[*Arguments], T], *arguments: *Arguments) -> asyncio.Future[T]:
         """Run the work in the thread. Cancelling the future does not interrupt work in progress.

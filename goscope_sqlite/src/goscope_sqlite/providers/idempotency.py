@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from goscope.backend import (
     BaseIdempotencyProvider,
+    DecodeError,
     Fence,
     KeyedNotifier,
+    NewResult,
     StoreContext,
     StoredResult,
 )
 
 from .._engine.protocol import Database
-from ..columns import digest, equivalent_rows, from_seconds, seconds
+from ..columns import Position, digest, equivalent_rows, from_seconds, seconds
 from .fence import check_fence, end_lease
 
 _READ: Final = """
@@ -34,10 +36,21 @@ _WRITE_COMPANION: Final = """
     INSERT OR REPLACE INTO go_goscope_idempotency_companion (key, digest, fingerprint)
     VALUES (?, ?, ?)
 """
-_EXPIRED: Final = "SELECT key FROM go_goscope_idempotency WHERE expires_at <= ? LIMIT ?"
-_DELETE: Final = "DELETE FROM go_goscope_idempotency WHERE key = ? RETURNING expires_at"
-_DELETE_EXPIRED: Final = "DELETE FROM go_goscope_idempotency WHERE key = ? AND expires_at <= ?"
-_DELETE_COMPANION: Final = "DELETE FROM go_goscope_idempotency_companion WHERE key = ?"
+_EXPIRED: Final = """
+    SELECT expires_at, rowid FROM go_goscope_idempotency
+    WHERE (expires_at, rowid) > (?, ?) AND expires_at <= ? ORDER BY expires_at, rowid LIMIT ?
+"""
+_DELETE: Final = """
+    DELETE FROM go_goscope_idempotency WHERE key = ?
+    RETURNING expires_at IS NULL OR expires_at > ?
+"""
+_DELETE_EXPIRED: Final = """
+    DELETE FROM go_goscope_idempotency WHERE rowid = ? AND expires_at <= ?
+    RETURNING CAST(key AS BLOB)
+"""
+_DELETE_COMPANION: Final = """
+    DELETE FROM go_goscope_idempotency_companion WHERE key = CAST(? AS TEXT)
+"""
 
 
 class SQLiteIdempotencyProvider(BaseIdempotencyProvider):
@@ -50,18 +63,31 @@ class SQLiteIdempotencyProvider(BaseIdempotencyProvider):
         self._database = database
         self._lease_notifier = lease_notifier
 
-    async def _get(self, key: str, now: int) -> StoredResult | None:
-        row = await self._database.read_one(_READ, (key, seconds(now)))
+    async def _get(self, key: str) -> StoredResult | None:
+        now = seconds(self.context.clock.wall_ms())
+        row = await self._database.read_one(_READ, (key, now))
         if row is None:
             return None
         text, expires_at, described, fingerprint = row
         if fingerprint is not None and described != digest(text):
             fingerprint = None  # another writer replaced the value
+        if not isinstance(fingerprint, str | None):
+            raise DecodeError("its fingerprint is not a text")
         return StoredResult(text, from_seconds(expires_at), fingerprint)
 
     async def _set(
-        self, key: str, row: StoredResult, now: int, fence: Fence | None, ends_lease: bool
+        self, key: str, result: NewResult, fence: Fence | None, ends_lease: bool
     ) -> None:
+        store = self.storing(key, result, fence, ends_lease)
+        await self._database.submit(store, rows=equivalent_rows(result.text))
+        self.notify(fence, ends_lease)
+
+    def storing(
+        self, key: str, result: NewResult, fence: Fence | None, ends_lease: bool
+    ) -> Callable[[sqlite3.Connection], None]:
+        """The write that stores the result, as part of a transaction; then call `notify`."""
+        now = self.context.clock.wall_ms()
+        row = result.written_at(now)
         expires_at = None if row.expires_at is None else seconds(row.expires_at)
 
         def store(connection: sqlite3.Connection) -> None:
@@ -74,33 +100,42 @@ class SQLiteIdempotencyProvider(BaseIdempotencyProvider):
             if fence is not None and ends_lease:
                 end_lease(connection, fence.stored_key, fence.token)
 
-        await self._database.submit(store, rows=equivalent_rows(row.text))
+        return store
+
+    def notify(self, fence: Fence | None, ends_lease: bool) -> None:
+        """Wake the waiters of the lease that a stored result has ended."""
         if fence is not None and ends_lease:
             self._lease_notifier.notify(fence.stored_key)
 
-    async def _delete(self, key: str, now: int) -> bool:
+    async def _delete(self, key: str) -> bool:
+        now = self.context.clock.wall_ms()
+
         def delete(connection: sqlite3.Connection) -> bool:
-            rows = connection.execute(_DELETE, (key,)).fetchall()
+            rows = connection.execute(_DELETE, (key, seconds(now))).fetchall()
             delete_companion(connection, key)
-            return bool(rows) and (rows[0][0] is None or rows[0][0] > seconds(now))
+            return bool(rows and rows[0][0])
 
         return await self._database.submit(delete)
 
 
-async def expired_keys(database: Database, now: int, limit: int) -> list[str]:
-    return [row[0] for row in await database.read_all(_EXPIRED, (seconds(now), limit))]
+async def expired_page(
+    database: Database, after: Position, now: int, limit: int
+) -> tuple[list[int], Position | None]:
+    """The next expired rows, and the position of the next page, None at the end."""
+    rows = await database.read_all(_EXPIRED, (*after, seconds(now), limit))
+    return [row[1] for row in rows], Position(*rows[-1]) if len(rows) == limit else None
 
 
-def remove_expired(connection: sqlite3.Connection, keys: Iterable[str], now: int) -> int:
+def remove_expired(connection: sqlite3.Connection, rowids: Iterable[int], now: int) -> int:
     """Delete those results that have expired, as part of a write. Return how many."""
     removed = 0
-    for key in keys:
-        if connection.execute(_DELETE_EXPIRED, (key, seconds(now))).rowcount:
+    for rowid in rowids:
+        for (key,) in connection.execute(_DELETE_EXPIRED, (rowid, seconds(now))).fetchall():
             delete_companion(connection, key)
             removed += 1
     return removed
 
 
-def delete_companion(connection: sqlite3.Connection, key: str) -> None:
+def delete_companion(connection: sqlite3.Connection, key: str | bytes | None) -> None:
     """Delete the fingerprint, as part of a write."""
     connection.execute(_DELETE_COMPANION, (key,))

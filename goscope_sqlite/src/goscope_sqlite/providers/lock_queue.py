@@ -28,7 +28,8 @@ STALE_AFTER_MS: Final = 60 * HEARTBEAT_TIMEOUT_MS
 
 QUEUE_HEAD: Final = """
     SELECT waiter FROM go_goscope_lock_queue
-    WHERE key = ? AND boot_id = ? AND last_heartbeat > ? ORDER BY since, waiter LIMIT 1
+    WHERE key = ? AND boot_id = ? AND last_heartbeat > ? AND last_heartbeat < ?
+    ORDER BY since, waiter LIMIT 1
 """
 """Selects the process at the head of a queue; its parameters are `LockQueue.head_params`."""
 
@@ -36,9 +37,11 @@ _HEARTBEAT: Final = """
     INSERT OR REPLACE INTO go_goscope_lock_queue (key, waiter, boot_id, since, last_heartbeat)
     VALUES (?, ?, ?, ?, ?)
 """
-_IS_STALE: Final = "(boot_id <> ? OR last_heartbeat <= ?)"
-_STALE_KEYS: Final = f"SELECT DISTINCT key FROM go_goscope_lock_queue WHERE {_IS_STALE} LIMIT ?"
-_REMOVE_STALE: Final = f"DELETE FROM go_goscope_lock_queue WHERE key = ? AND {_IS_STALE}"
+_IS_STALE: Final = "(boot_id <> ? OR last_heartbeat <= ? OR last_heartbeat >= ?)"
+_STALE_ROWS: Final = f"""
+    SELECT rowid FROM go_goscope_lock_queue WHERE rowid > ? AND {_IS_STALE} ORDER BY rowid LIMIT ?
+"""
+_REMOVE_STALE: Final = f"DELETE FROM go_goscope_lock_queue WHERE rowid = ? AND {_IS_STALE}"
 _DEQUEUE: Final = "DELETE FROM go_goscope_lock_queue WHERE key = ? AND waiter = ?"
 
 
@@ -117,26 +120,28 @@ class LockQueue:
         """Drop the ticket in memory: the wait is over."""
         self._tickets.pop(key, None)
 
-    def head_params(self, key: str) -> tuple[str, str, int]:
-        """The parameters of `QUEUE_HEAD`."""
+    def head_params(self, key: str) -> tuple[str, str, int, int]:
+        """The parameters of `QUEUE_HEAD`. A heartbeat in the future has another boot."""
         clock = self._context.clock
-        return key, clock.boot_id, clock.steady_ms() - HEARTBEAT_TIMEOUT_MS
+        now = clock.steady_ms()
+        return key, clock.boot_id, now - HEARTBEAT_TIMEOUT_MS, now + HEARTBEAT_TIMEOUT_MS
 
 
-async def stale_keys(database: Database, clock: Clock, limit: int) -> list[str]:
-    """The locks whose queues hold tickets without a heartbeat for a minute."""
-    rows = await database.read_all(_STALE_KEYS, (*_stale_params(clock), limit))
+async def stale_rows(database: Database, after: int, clock: Clock, limit: int) -> list[int]:
+    """The tickets without a heartbeat for a minute: the next ``limit`` after this one."""
+    rows = await database.read_all(_STALE_ROWS, (after, *_stale_params(clock), limit))
     return [row[0] for row in rows]
 
 
-def remove_stale(connection: sqlite3.Connection, keys: Iterable[str], clock: Clock) -> int:
-    """Delete those tickets, as part of a write. Return how many."""
+def remove_stale(connection: sqlite3.Connection, rowids: Iterable[int], clock: Clock) -> int:
+    """Delete those that are still stale, as part of a write. Return how many."""
     parameters = _stale_params(clock)
-    return sum(connection.execute(_REMOVE_STALE, (key, *parameters)).rowcount for key in keys)
+    return sum(connection.execute(_REMOVE_STALE, (rowid, *parameters)).rowcount for rowid in rowids)
 
 
-def _stale_params(clock: Clock) -> tuple[str, int]:
-    return clock.boot_id, clock.steady_ms() - STALE_AFTER_MS
+def _stale_params(clock: Clock) -> tuple[str, int, int]:
+    now = clock.steady_ms()
+    return clock.boot_id, now - STALE_AFTER_MS, now + STALE_AFTER_MS
 
 
 def _execute(connection: sqlite3.Connection, sql: str, parameters: tuple[object, ...]) -> None:

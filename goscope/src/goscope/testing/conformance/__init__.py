@@ -12,9 +12,10 @@
 
 pytest collects the whole contract, one named test for each rule. ``processes = True`` adds the
 tests that need several processes. A backend with optional abilities also inherits
-`WaitConformance`, `EventsConformance` or `InspectionConformance`. A backend whose store ends with
-its adapter inherits `PrivateBackendConformance`. One that lacks a provider inherits
-`AdapterConformance`, `FenceConformance`, `EventLoopConformance` and the parts it implements.
+`WaitConformance`, `EventsConformance`, `InspectionConformance` or `TransactionsConformance`. A
+backend whose store ends with its adapter inherits `PrivateBackendConformance`. One that lacks a
+provider inherits `AdapterConformance`, `FenceConformance`, `EventLoopConformance` and the parts it
+implements.
 
 Test one configuration of a backend like this. For a variant that differs from it only in its locks,
 `BackendLockConformance` and `PrivateBackendLockConformance` run the tests that depend on locks.
@@ -45,6 +46,7 @@ from .lock import LockConformance
 from .private_store import PrivateStoreConformance
 from .processes import ProcessConformance
 from .shared_store import SharedStoreConformance
+from .transactions import TransactionsConformance
 from .wait import WaitConformance
 
 __all__ = [
@@ -68,5 +70,6 @@ __all__ = [
     "PrivateStoreConformance",
     "ProcessConformance",
     "SharedStoreConformance",
+    "TransactionsConformance",
     "WaitConformance",
 ]

@@ -84,9 +84,16 @@ class Conformance:
     async def advance(self, adapter: PersistenceAdapter, duration: timedelta | str) -> None:
         """Let time pass for the adapter: in real time, unless it uses ``clock``."""
         if (clock := self._fake_clock()) is not None:
+            await self.advance_server(adapter, strict_milliseconds(duration))
             await clock.advance(duration)
         else:
             await asyncio.sleep(strict_milliseconds(duration) / 1000)
+
+    async def advance_server(self, adapter: PersistenceAdapter, milliseconds: int) -> None:
+        """Advance the clock of the adapter's server, if it has one; then ``clock`` advances.
+
+        A server whose clock cannot be set may subtract the duration from every stored time.
+        """
 
     def controls_time(self) -> bool:
         """Whether ``advance`` takes no real time; known once an adapter was opened."""

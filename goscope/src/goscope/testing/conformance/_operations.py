@@ -7,12 +7,14 @@ from typing import Any, Final, NamedTuple
 
 from ...providers import CircuitBreakerState, PersistenceAdapter
 from ._base import Conformance, cache_of, checkpoints_of, circuits_of, idempotency_of, locks_of
+from ._listings import inspection_of
 from ._locks import granted
 from ._samples import checkpoint
 from .cache import CacheConformance
 from .checkpoint import CheckpointConformance
 from .circuit_breaker import CircuitBreakerConformance
 from .idempotency import IdempotencyConformance
+from .inspection import InspectionConformance, collected, keys
 from .lock import LockConformance
 
 
@@ -97,6 +99,16 @@ _OPERATIONS: Final[
         "idempotency.set": lambda it, number: idempotency_of(it).set("key", number, "1h"),
         "idempotency.set (completes)": _complete,
         "idempotency.delete": lambda it, _: idempotency_of(it).delete("key"),
+    },
+    InspectionConformance: {
+        "inspection.leases": lambda it, _: keys(inspection_of(it).leases()),
+        "inspection.waiters": lambda it, _: keys(inspection_of(it).waiters()),
+        "inspection.circuits": lambda it, _: keys(inspection_of(it).circuits()),
+        "inspection.tasks": lambda it, _: keys(inspection_of(it).tasks("*")),
+        "inspection.results": lambda it, _: keys(inspection_of(it).results("*")),
+        "inspection.entries": lambda it, _: keys(inspection_of(it).entries("key*")),
+        "inspection.processes": lambda it, _: collected(inspection_of(it).processes()),
+        "inspection.totals": lambda it, _: inspection_of(it).totals(),
     },
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from ...backend import Clock
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, ScopeNotOpen
 from ...providers import (
     CacheProvider,
     CheckpointProvider,
@@ -20,10 +22,13 @@ from ...providers import (
     PersistenceAdapter,
     SupportsEvents,
     SupportsInspection,
+    SupportsTransactions,
     SupportsWait,
 )
 from ._base import Conformance, locks_of
+from ._checks import HANG_S, run_ticks
 from ._locks import granted, held
+from ._operations import operations_of
 from .cache import CacheConformance
 from .capabilities import CapabilityConformance
 from .checkpoint import CheckpointConformance
@@ -32,6 +37,7 @@ from .events import EventsConformance
 from .idempotency import IdempotencyConformance
 from .inspection import InspectionConformance
 from .lock import LockConformance
+from .transactions import TransactionsConformance
 from .wait import WaitConformance
 
 
@@ -60,7 +66,10 @@ OPTIONS: Final = (
     Ability("lease", SupportsWait, WaitConformance),
     Ability("", SupportsEvents, EventsConformance),
     Ability("", SupportsInspection, InspectionConformance),
+    Ability("", SupportsTransactions, TransactionsConformance),
 )
+
+LOCK_ROLES: Final = ("lock", "lease")
 
 
 class AdapterConformance(CapabilityConformance, abstract=True):
@@ -160,6 +169,45 @@ class AdapterConformance(CapabilityConformance, abstract=True):
             assert adapter.is_connected is True
             await granted(locks_of(adapter), "key")
 
+    async def test_adapter_refuses_calls_after_disconnect(self, tmp_path: Path) -> None:
+        """Every provider and every handle raises `ScopeNotOpen` once the adapter is closed."""
+        async with self.open_adapter(tmp_path) as adapter:
+            roles = [role for role in LOCK_ROLES if getattr(adapter, role) is not None]
+            calls: dict[str, Callable[[], Awaitable[object]]] = {
+                operation.name: partial(operation.call, adapter, number)
+                for number, operation in enumerate(operations_of(self))
+            }
+            for role in roles:
+                locks = locks_of(adapter, role)
+                handle = await granted(locks, f"kept by {role}")
+                calls[f"{role}.acquire"] = partial(locks.acquire, "key")
+                calls[f"is_valid() of a handle of {role}"] = handle.is_valid
+                calls[f"extend() of a handle of {role}"] = partial(handle.extend, "1m")
+                calls[f"release() of a handle of {role}"] = handle.release
+            await adapter.disconnect()
+            for name, call in calls.items():
+                try:
+                    answer = await call()
+                except ScopeNotOpen:
+                    continue
+                pytest.fail(f"{name} returned {answer!r} after disconnect()")
+
+    @pytest.mark.parametrize("role", LOCK_ROLES)
+    async def test_adapter_ends_waits_at_disconnect(self, tmp_path: Path, role: str) -> None:
+        """``wait_released`` raises `ScopeNotOpen` when the adapter disconnects."""
+        async with self.open_adapter(tmp_path) as adapter:
+            locks = getattr(adapter, role)
+            if not isinstance(locks, SupportsWait):
+                return
+            await granted(locks_of(adapter, role), "key", "1h")
+            waiting = asyncio.ensure_future(locks.wait_released("key"))
+            await run_ticks(5)
+            await adapter.disconnect()
+            done, _ = await asyncio.wait([waiting], timeout=HANG_S)
+            assert done, f"wait_released() of adapter.{role} still waits after disconnect()"
+            found = waiting.exception()
+            assert isinstance(found, ScopeNotOpen), f"wait_released() ended with {found!r}"
+
     @pytest.mark.parametrize(
         "prefix", ["shop", "sh op:", "shop::", ":", "shöp:", "a:b:", "shop:\n", "%:", "*:"]
     )
@@ -169,7 +217,7 @@ class AdapterConformance(CapabilityConformance, abstract=True):
             async with self.open_adapter(tmp_path, key_prefix=prefix):
                 pytest.fail(f"key_prefix={prefix!r} was accepted")
 
-    @pytest.mark.parametrize("prefix", ["cache:", "circuit:", "lock:", "lease:"])
+    @pytest.mark.parametrize("prefix", ["cache:", "circuit:", "collection:", "lock:", "lease:"])
     async def test_adapter_rejects_reserved_prefixes(self, tmp_path: Path, prefix: str) -> None:
         """A prefix must not collide with the namespaces that goscope uses in stored keys."""
         with pytest.raises(ConfigurationError):

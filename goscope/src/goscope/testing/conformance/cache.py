@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .cache_collections import CacheCollectionConformance
+from .cache_computations import CacheComputationConformance
 from .cache_expiry import CacheExpiryConformance
 from .cache_patterns import CachePatternConformance
 from .cache_values import CacheValueConformance
@@ -15,6 +17,8 @@ class CacheConformance(
     CacheExpiryConformance,
     CacheWriteConformance,
     CachePatternConformance,
+    CacheComputationConformance,
+    CacheCollectionConformance,
     abstract=True,
 ):
     """Entries with expiry, staleness and tags; every single operation is atomic."""

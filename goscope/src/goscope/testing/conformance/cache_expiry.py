@@ -171,6 +171,12 @@ class CacheExpiryConformance(CacheTests, abstract=True):
             assert not entry.is_stale
             assert entry.expires_at is not None
             assert entry.stale_until == entry.expires_at + 600_000, "it is not from the expiry"
+            assert entry.expires_in_ms is not None
+            assert 0 < entry.expires_in_ms <= 60_000, "expires_in_ms is not what is left"
+            await cache.set("forever", 1)
+            entry = await cache.get_entry("forever")
+            assert entry is not None
+            assert entry.expires_in_ms is None, "an entry without expiry has time left"
 
     async def test_cache_get_entry_of_an_absent_key_is_none(self, tmp_path: Path) -> None:
         """get_entry() of an absent key returns None."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from ..._tools.key import escape_pattern
 from ...providers import CacheStats
 from ._base import cache_of
 from ._cache import CacheTests
@@ -60,6 +61,28 @@ class CachePatternConformance(CacheTests, abstract=True):
             assert [key async for key in cache.scan(pattern)] == sorted(matches)
             await cache.clear(pattern)
             assert await cache.keys() == sorted(set(USER_KEYS) - set(matches))
+
+    @pytest.mark.parametrize(
+        ("pattern", "matches"),
+        [
+            (escape_pattern("a*"), ("a*",)),
+            (escape_pattern("a*") + "*", ("a*", "a*b", "a**")),
+            ("*" + escape_pattern("*"), ("a*", "a**", "\\*")),
+            (escape_pattern("a**"), ("a**",)),
+            ("\\*", ("\\*", "\\ab")),
+            (escape_pattern("\\*"), ("\\*",)),
+        ],
+    )
+    async def test_cache_an_escaped_star_stands_for_itself(
+        self, tmp_path: Path, pattern: str, matches: tuple[str, ...]
+    ) -> None:
+        """`goscope.escape_pattern` makes ``*`` a character; a backslash always is one."""
+        async with self.open_cache(tmp_path) as cache:
+            keys = ("a", "a*", "a*b", "a**", "ab", "\\*", "\\ab")
+            await cache.set_many(dict.fromkeys(keys, 1))
+            assert await cache.keys(pattern) == sorted(matches)
+            await cache.clear(pattern)
+            assert await cache.keys() == sorted(set(keys) - set(matches))
 
     async def test_cache_literal_parts_of_a_pattern_do_not_overlap(self, tmp_path: Path) -> None:
         """The literal parts of a pattern match one after the other."""

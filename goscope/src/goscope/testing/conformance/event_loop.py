@@ -84,7 +84,7 @@ class CancelledAt(Generic[T]):
         self.suspensions = 0
         self._number = number
         self._call = call
-        self._task: asyncio.Task[T] | None = None
+        self._task: asyncio.Task[Any] | None = None
 
     @property
     def was_cancelled(self) -> bool:
@@ -92,11 +92,12 @@ class CancelledAt(Generic[T]):
 
     async def run(self) -> T | None:
         """The result if the call finished before it was cancelled, else None."""
-        self._task = asyncio.create_task(self._counted())
-        await asyncio.wait([self._task])
-        return None if self._task.cancelled() else self._task.result()
+        task = asyncio.create_task(self._counted())
+        await asyncio.wait([task])
+        return None if task.cancelled() else task.result()
 
     async def _counted(self) -> T:
+        self._task = asyncio.current_task()  # an eager task suspends before create_task returns
         return await self
 
     def __await__(self) -> Generator[Any, Any, T]:

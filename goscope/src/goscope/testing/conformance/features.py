@@ -28,7 +28,7 @@ class FeaturesConformance(Conformance, abstract=True):
             assert record is not None
             assert record.value == "result"
 
-    @pytest.mark.parametrize("word", ["cache:", "circuit:", "lock:", "lease:"])
+    @pytest.mark.parametrize("word", ["cache:", "circuit:", "collection:", "lock:", "lease:"])
     async def test_features_idempotency_keys_may_look_like_stored_ones(
         self, tmp_path: Path, word: str
     ) -> None:

@@ -272,7 +272,9 @@ class FenceConformance(Conformance, abstract=True):
         """A lock without a token cannot fence a write."""
         async with self.open_adapter(tmp_path) as adapter:
             await write.prepare(adapter)
-            locks = MemoryLockProvider(StoreContext(clock=SystemClock()))
+            context = StoreContext(clock=SystemClock())
+            context.open("locks in memory")
+            locks = MemoryLockProvider(context)
             await misconfigured(write, adapter, await granted(locks, "guard"))
 
     async def test_fence_the_adapters_own_locks_fence_or_are_rejected(

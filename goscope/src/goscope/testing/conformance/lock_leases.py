@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ...maintenance import SupportsRevoke
 from ...providers import LockHandle, SupportsRenew
 from ._base import locks_of
 from ._checks import rejects
@@ -94,6 +95,22 @@ class LockLeaseConformance(LockTests, abstract=True):
             assert not await handle.extend("30s"), "handle.extend() revived an expired lease"
             assert not await locks.extend("key", "30s", "me"), "extend() revived an expired lease"
             assert await locks.holder("key") is None, "the expired lease is current again"
+
+    async def test_lock_revoke_ends_one_grant_alone(self, tmp_path: Path, role: str) -> None:
+        """``revoke`` ends the grant with its token; earlier and later tokens end nothing."""
+        async with self.open_locks(tmp_path, role) as locks:
+            if not isinstance(locks, SupportsRevoke):
+                return
+            await (await granted(locks, "key")).release()
+            handle = await granted(locks, "key")
+            token = token_of(handle)
+            for other in (token - 1, token + 1):
+                assert not await locks.revoke("key", other), "revoked without a grant"
+            assert await handle.is_valid(), "revoke() ended another grant"
+            assert await locks.revoke("key", token) is not False, "the grant was current"
+            assert not await handle.is_valid(), "the grant is current after revoke()"
+            assert not await locks.revoke("key", token), "revoked a second time"
+            assert await locks.acquire("key") is not None, "the lock is not free after revoke()"
 
     async def test_lock_extend_is_false_after_release(self, tmp_path: Path, role: str) -> None:
         """A released handle cannot be extended."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from ...backend import load_owner
 from ...errors import CheckpointConflict, LeaseLost
 from ...providers import MISSING, Capability, CircuitBreakerState, PersistenceAdapter
 from ._base import Conformance, cache_of, checkpoints_of, circuits_of, idempotency_of, locks_of
@@ -51,10 +52,12 @@ class SharedStoreConformance(Conformance, abstract=True):
         """Each adapter reads what the other wrote."""
         async with self.open_two(tmp_path) as (one, two):
             await cache_of(one).set("key", 1, "1h", tags=["tag"], stale_for="1h")
+            await cache_of(one).collection("box").set("key", 2)
             await circuits_of(one).record_failure("key", 5)
             await checkpoints_of(one).save(checkpoint(1))
             await idempotency_of(one).set("key", 1, fingerprint="print")
             assert await cache_of(two).get_entry("key") == await cache_of(one).get_entry("key")
+            assert await cache_of(two).collection("box").get("key") == 2
             assert await circuits_of(two).get_state("key") == await circuits_of(one).get_state(
                 "key"
             )
@@ -74,13 +77,19 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert await locks_of(two).acquire("key", "30s"), "a release was not visible"
 
     async def test_shared_locks_exclude_as_declared(self, tmp_path: Path) -> None:
-        """``adapter.lock`` excludes other adapters if and only if SHARED_LOCKS is declared."""
+        """``adapter.lock`` excludes other adapters, with a token if SHARED_LOCKS is declared.
+
+        Without SHARED_LOCKS it is in memory, and need not exclude them.
+        """
         async with self.open_two(tmp_path) as (one, two):
             handle = await granted(locks_of(one, "lock"), "key")
             shared = await locks_of(two, "lock").acquire("key", "30s") is None
             declared = Capability.SHARED_LOCKS in self.capabilities
-            assert shared == declared, f"SHARED_LOCKS is declared: {declared}, found: {shared}"
-            assert not shared or handle.fencing_token is not None, "a shared lock has no token"
+            assert shared or not declared, "SHARED_LOCKS is declared, and two adapters got a lock"
+            has_token = handle.fencing_token is not None
+            assert has_token == declared, (
+                f"SHARED_LOCKS is declared: {declared}, token: {has_token}"
+            )
 
     async def test_shared_capabilities_are_tested_with_processes(self, tmp_path: Path) -> None:
         """PERSISTENT, SHARED_LOCKS and DISTRIBUTED need the tests of ``processes = True``."""
@@ -140,6 +149,35 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert not await cache_of(one).has("key"), "a late write was applied"
             assert not await old.is_valid()
             assert old.lost
+
+    async def test_shared_a_write_ends_computations_of_other_adapters(self, tmp_path: Path) -> None:
+        """A value that is computed through one adapter is superseded through another."""
+        async with self.open_two(tmp_path) as (one, two):
+            cache = cache_of(two)
+            for write in (
+                lambda: cache.delete("key"),
+                lambda: cache.clear("k*"),
+                lambda: cache.delete_by_tag("tag"),
+                lambda: cache.set("key", "newer"),
+            ):
+                lease = await granted(locks_of(one), "cache:key", "1h", load_owner(["tag"]))
+                await write()
+                with pytest.raises(LeaseLost):
+                    await cache_of(one).set("key", "late", fence=lease)
+            assert await cache_of(one).get("key") == "newer"
+
+    async def test_shared_prefixes_do_not_end_one_anothers_computations(
+        self, tmp_path: Path
+    ) -> None:
+        """The same key and tag under another prefix is another computation."""
+        async with self.open_prefixes(tmp_path) as (one, two):
+            lease = await granted(locks_of(one), "cache:key", "1h", load_owner(["tag"]))
+            await cache_of(two).set("key", 1)
+            await cache_of(two).delete("key")
+            await cache_of(two).delete_by_tag("tag")
+            await cache_of(two).clear()
+            await cache_of(one).set("key", "computed", fence=lease)
+            assert await cache_of(one).get("key") == "computed"
 
     async def test_shared_adds_and_increments_are_atomic_across_adapters(
         self, tmp_path: Path
@@ -275,6 +313,26 @@ class SharedStoreConformance(Conformance, abstract=True):
             assert await cache_of(shop).keys() == ["key"]
             await cache_of(plain).clear()
             assert await cache_of(shop).get("key") == 1, "clear() removed an entry of a prefix"
+
+    async def test_shared_prefixes_do_not_share_collections(self, tmp_path: Path) -> None:
+        """No call under a prefix, or without one, touches a collection under another."""
+        async with (
+            self.open_prefixes(tmp_path) as (one, two),
+            self.open_adapter(tmp_path) as bare,
+        ):
+            await cache_of(one).collection("box").set("key", 1, tags=["tag"])
+            for other in (cache_of(two), cache_of(bare)):
+                box = other.collection("box")
+                tag = "my_app:collection:box:tag"
+                for entries in (other, box, other.collection("my_app")):
+                    assert await entries.keys() == []
+                    await entries.set("key", 2, tags=["tag", tag])
+                    assert await entries.delete_by_tag(tag) == 1
+                    assert await entries.delete_by_tag("collection:box:tag") == 0
+                    await entries.clear("*key*")
+                    await entries.clear()
+            assert await cache_of(one).collection("box").get("key") == 1
+            assert await cache_of(one).collection("box").delete_by_tag("tag") == 1
 
     @pytest.mark.parametrize("role", ["lock", "lease"])
     async def test_shared_prefixes_do_not_share_locks(self, tmp_path: Path, role: str) -> None:

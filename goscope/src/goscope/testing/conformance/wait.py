@@ -33,6 +33,19 @@ class WaitConformance(Conformance, abstract=True):
             for task in waiting:
                 assert await self._outcome(adapter, task), "False, although it was released"
 
+    async def test_wait_returns_when_a_write_ends_the_computation(self, tmp_path: Path) -> None:
+        """A write of the cache that ends the lease of a computation wakes its waiters."""
+        async with self.open_adapter(tmp_path) as adapter:
+            cache = adapter.cache
+            if cache is None:
+                return
+            for write in (lambda: cache.delete("key"), lambda: cache.clear()):
+                await granted(locks_of(adapter), "cache:key", "1h")
+                waiting = asyncio.create_task(waits_of(adapter).wait_released("cache:key"))
+                await run_ticks(5)
+                await write()
+                assert await self._outcome(adapter, waiting), "False, although it was ended"
+
     async def test_wait_returns_when_the_lock_expires(self, tmp_path: Path) -> None:
         """The expiry of a lease ends the wait."""
         async with self.open_adapter(tmp_path) as adapter:

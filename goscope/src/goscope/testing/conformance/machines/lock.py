@@ -30,7 +30,7 @@ class Grant:
     handle: LockHandle
     released: bool = False
     known_lost: bool = False
-    """Whether the provider reported the loss before the release; ``lost`` may then stay True."""
+    """Whether the provider reported the loss, the release at the latest; ``lost`` may then stay."""
 
 
 class LeaseMachine(Machine):
@@ -66,7 +66,9 @@ class LeaseMachine(Machine):
 
     @rule(grant=grants)
     def release(self, grant: Grant) -> None:
-        self.call(lambda _: grant.handle.release())
+        was_current = self.call(lambda _: grant.handle.release())
+        if was_current is False and not grant.released:
+            grant.known_lost = True
         grant.released = True
         if self.held.get(grant.key) is grant:
             del self.held[grant.key]
