@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections import abc
 
-__all__ = ["DESCRIPTION", "EXTRA", "PACKAGES", "SUMMARY", "add_arguments", "run"]
+__all__ = ["DESCRIPTION", "EXTRA", "PACKAGES", "add_arguments", "run"]
 
-SUMMARY = "import the world's airports with several processes while one of them is killed"
 DESCRIPTION = """
     Several worker processes import the world's airports into one store, through a service that
     fails for a while. One worker is killed in the middle of its work. The demo then verifies the

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from .... import Scope
+from ._airports import Airport
 from ._log import Call, Charge, Enrichment
 from ._records import Record, Shard
 from ._store import KILLED, REJECTED, RUNS, Kill, Resumption, charge_key
@@ -43,6 +44,8 @@ class Facts(NamedTuple):
     resumptions: Sequence[Resumption]
     kill_expected: bool
     file_size: int = 0
+    receipts: Mapping[str, int] = {}
+    rows: Sequence[Airport] | None = None
 
     @property
     def records(self) -> list[Record]:
@@ -69,25 +72,28 @@ async def gather(
     calls: Sequence[Call],
     *,
     kill_expected: bool,
+    rows: Sequence[Airport] | None = None,
 ) -> Facts:
     """Read the facts from the store. Add the file size after the store is closed."""
-    imported = [
-        record.icao
-        for shard in shards
-        for record in shard.records
-        if await gs.idempotency.get(charge_key(record.icao)) is not None
-    ]
+    receipts: dict[str, int] = {}
+    for shard in shards:
+        for record in shard.records:
+            result = await gs.idempotency.get(charge_key(record.icao))
+            if result is not None:
+                receipts[record.icao] = result.value["receipt"]
     resumptions = await gs.cache.get_many(await gs.cache.keys("resumed:*"), type=Resumption)
     return Facts(
         shards,
         batch,
-        frozenset(imported),
+        frozenset(receipts),
         calls,
         runs=await gs.cache.get(RUNS, 0, type=int),
         rejected=await gs.cache.get(REJECTED, 0, type=int),
         kill=await gs.cache.get(KILLED, type=Kill),
         resumptions=list(resumptions.values()),
         kill_expected=kill_expected,
+        receipts=receipts,
+        rows=rows,
     )
 
 
@@ -101,6 +107,8 @@ def check(facts: Facts) -> list[Check]:
         _outage,
         _hit_rate,
         _resumed,
+        _rows,
+        _rows_of_the_killed,
         _size,
     ]
     return [result for each in checks if (result := each(facts)) is not None]
@@ -202,6 +210,39 @@ def _resumed(facts: Facts) -> Check | None:
         f"{kill.shard}, resumed by worker {resumption.worker} "
         f"at record {begin:,} of {shard.size:,}",
         expected,
+    )
+
+
+def _rows(facts: Facts) -> Check | None:
+    """Rows are committed with checkpoints, so a kill neither loses nor repeats any."""
+    if facts.rows is None:
+        return None
+    times = Counter(row.icao for row in facts.rows)
+    odd = {row.icao for row in facts.rows if facts.receipts.get(row.icao) != row.receipt}
+    odd |= {icao for icao, count in times.items() if count > 1} | (facts.imported - times.keys())
+    return Check(
+        "rows in the airport table",
+        f"{len(facts.rows):,}, each with the receipt of its result",
+        f"expected one for each result; other, missing or repeated: {_some(odd)}" if odd else "",
+    )
+
+
+def _rows_of_the_killed(facts: Facts) -> Check | None:
+    """The checkpoint says which rows of the shard were there before it was resumed."""
+    kill = facts.kill
+    resumption = None if kill is None else _first_resumption(facts, kill)
+    if facts.rows is None or kill is None or resumption is None:
+        return None
+    shard = facts.shards[kill.shard]
+    begin = resumption.checkpoint * facts.batch
+    before = {record.icao for record in shard.records[:begin]}
+    in_shard = {record.icao for record in shard.records}
+    early = {row.icao for row in facts.rows if row.worker != resumption.worker} & in_shard
+    odd = before ^ early if facts.runs == _run_of(resumption.worker) else set[str]()
+    return Check(
+        "rows of the killed worker's shard",
+        f"{len(early):,} before the checkpoint, {len(in_shard - early):,} after it",
+        f"expected {len(before):,} before it; on the other side: {_some(odd)}" if odd else "",
     )
 
 

@@ -18,7 +18,7 @@ from .... import (
     Scope,
     TaskAlreadyRunning,
 )
-from . import _ledger, _log, _records
+from . import _airports, _ledger, _log, _records
 from ._child import Job
 from ._children import ChildFailed, Children
 from ._fault_injector import FaultInjector
@@ -122,6 +122,8 @@ class Supervisor:
     async def _import(self, gs: Scope, store: Store) -> _ledger.Facts:
         number = await gs.cache.increment(RUNS, ttl=TTL)
         self._announce(number)
+        if _airports.is_in_file(gs, store):
+            await _airports.create(gs)
         async with Children(self._folder.errors) as children:
             job = Job("service", self._plan, store, str(self._folder.path))
             url = await children.start_service(job)
@@ -130,7 +132,7 @@ class Supervisor:
                 await children.start_worker(msgspec.structs.replace(job, name=name, service=url))
             with self._screen:
                 await self._watch(gs, children)
-        return await self._facts(gs, number)
+        return await self._facts(gs, store, number)
 
     def _announce(self, number: int) -> None:
         verb = "Importing" if number == 1 else "Resuming the import of"
@@ -157,11 +159,12 @@ class Supervisor:
             await asyncio.sleep(POLL_INTERVAL_S)
         self._screen.show(await take(gs, self._shards))
 
-    async def _facts(self, gs: Scope, number: int) -> _ledger.Facts:
+    async def _facts(self, gs: Scope, store: Store, number: int) -> _ledger.Facts:
         return await _ledger.gather(
             gs,
             self._shards,
             self._plan.batch,
             _log.read(self._folder.service_log),
             kill_expected=number == 1 and not self._arguments.no_kill,
+            rows=await _airports.read(gs) if _airports.is_in_file(gs, store) else None,
         )

@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from .... import CircuitOpen, OperationInProgress, Scope, TaskAlreadyRunning, TaskContext
-from . import _records
+from . import _airports, _records
+from ._airports import Airport
 from ._child import Job, run_child
 from ._client import Place, ServiceClient, ServiceFailed
 from ._recorder import Recorder
@@ -41,6 +42,7 @@ class Importer:
         self._shards = _records.split(_records.load(job.plan.records))
         job.plan.rng("order").shuffle(self._shards)
         self._circuit = circuit(gs)
+        self._has_table = _airports.is_in_file(gs, job.store)
 
     async def import_all(self) -> None:
         """Import one shard after another; retry later the shards of other workers."""
@@ -77,15 +79,17 @@ class Importer:
         for first in range(begin, shard.size, self._batch):
             batch = shard.records[first : first + self._batch]
             async with asyncio.TaskGroup() as group:
-                for record in batch:
-                    group.create_task(self._import_record(record))
+                imports = [group.create_task(self._import_record(record)) for record in batch]
             done = first + len(batch)
+            rows = [each.result() for each in imports]
             await task.checkpoint.save(
-                Position(done, self._worker), progress=100 * done / shard.size
+                Position(done, self._worker),
+                progress=100 * done / shard.size,
+                within=_airports.inserting(rows) if self._has_table else None,
             )
         return shard.size
 
-    async def _import_record(self, record: Record) -> None:
+    async def _import_record(self, record: Record) -> Airport:
         place = await self._gs.cache.get_or_set(
             country_key(record.place), lambda: self._look_up(record), ttl=TTL, type=Place
         )
@@ -94,7 +98,10 @@ class Importer:
             charged = await self._service.charge(record)
             return Imported(record.name, place, charged.receipt)
 
-        await self._gs.idempotency.run(charge_key(record.icao), charge, ttl=TTL)
+        imported = await self._gs.idempotency.run(
+            charge_key(record.icao), charge, ttl=TTL, type=Imported
+        )
+        return Airport(record.icao, imported.name, imported.receipt, self._worker)
 
     async def _look_up(self, record: Record) -> Place:
         """Call the service through the circuit until it answers."""
