@@ -1,0 +1,1 @@
+"""Runs SQL: connections, batches, notifications, and the errors of the driver."""
