@@ -1,0 +1,1 @@
+"""Talks to the server: connections, scripts, and what their errors mean."""
