@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from goscope_bun_compat import BunSQLiteAdapter
+from tests.missing import missing
 
 INSTALLED = Path(__file__).parents[2] / ".bun/node_modules/.bin/bun"
 SERVICE = Path(__file__).with_name("service.ts")
@@ -61,10 +61,7 @@ def bun() -> str:
     """The path of Bun. Without Bun the tests are skipped, or fail in continuous integration."""
     found = str(INSTALLED) if INSTALLED.exists() else shutil.which("bun")
     if found is None:
-        reason = "Bun is not installed: run `make bun`, which fetches it from npm"
-        if os.environ.get("GOSCOPE_CI") or os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("Bun is not installed: run `make bun`, which fetches it from npm")
     return found
 
 

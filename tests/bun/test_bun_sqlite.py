@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import stat
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -126,3 +128,9 @@ def test_the_options_match_the_adapters_parameters() -> None:
 
     parameters = set(inspect.signature(BunSQLiteAdapter).parameters) - {"clock"}
     assert set(BunSQLiteOptions.__struct_fields__) == parameters
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no permission bits")
+def test_a_new_file_is_for_its_user_alone(tmp_path: Path) -> None:
+    with Database(tmp_path / "app.db"):
+        assert stat.S_IMODE((tmp_path / "app.db").stat().st_mode) == 0o600

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .demo_runs import Run, finished
+from .operator import Operator
 
 RECORDS = 400
 
@@ -25,3 +26,13 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
 def imported(original: tuple[Path, Run], tmp_path: Path) -> Path:
     """A copy of that folder that the test may change."""
     return Path(shutil.copytree(original[0], tmp_path / "demo"))
+
+
+@pytest.fixture
+def operator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Operator:
+    """The commands, on the store of the test's folder."""
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return Operator(folder / "app.db", monkeypatch, capsys)

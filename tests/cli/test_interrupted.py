@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import goscope
-from goscope import SupportsInspection
 
 from .demo_runs import Run, finished
 
@@ -30,9 +29,7 @@ async def leases(folder: Path) -> list[str]:
         backend="sqlite", path=folder / "import.db", key_prefix=f"demo-{plan['id']}:"
     )
     async with scope as gs:
-        adapter = gs.persistence
-        assert isinstance(adapter, SupportsInspection)
-        return [key async for key, _ in adapter.held_locks()]
+        return [lease.key async for lease in gs.inspect.leases()]
 
 
 def assert_resumes(folder: Path) -> None:
@@ -43,6 +40,7 @@ def assert_resumes(folder: Path) -> None:
     assert run.ledger["duplicate charges"].value == "0"
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_ctrl_c_leaves_nothing_behind_and_the_next_run_resumes(tmp_path: Path) -> None:
     """Ctrl-C reaches every process of the terminal's foreground group."""
@@ -71,6 +69,7 @@ async def test_sigterm_to_the_command_stops_its_children(tmp_path: Path) -> None
     assert await leases(tmp_path) == []
 
 
+@pytest.mark.long
 def test_children_exit_when_the_command_is_killed(tmp_path: Path) -> None:
     with Run("--path", tmp_path, "--records", RECORDS, "--no-kill") as run:
         run.read_until(MIDDLE)

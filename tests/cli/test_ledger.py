@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 import goscope
-from goscope.cli.commands.demo import _ledger, _log, _records
+from goscope.cli.commands.demo import _airports, _ledger, _log, _records
 from goscope.cli.commands.demo._ledger import Facts
 from goscope.cli.commands.demo._log import Call, Charge, Enrichment
 from goscope.cli.commands.demo._plan import Folder
@@ -27,7 +27,8 @@ async def facts(original: tuple[Path, Run]) -> Facts:
     scope = goscope.Scope(backend="sqlite", path=folder.database, key_prefix=f"demo-{plan.id}:")
     async with scope as gs:
         calls = _log.read(folder.service_log)
-        found = await _ledger.gather(gs, shards, plan.batch, calls, kill_expected=True)
+        rows = await _airports.read(gs)
+        found = await _ledger.gather(gs, shards, plan.batch, calls, kill_expected=True, rows=rows)
     return found._replace(file_size=folder.file_size())
 
 
@@ -71,6 +72,31 @@ def resumed_too_early(facts: Facts) -> Facts:
     return facts._replace(kill=Kill(facts.kill.worker, facts.kill.shard, later * 100))
 
 
+def row_written_twice(facts: Facts) -> Facts:
+    assert facts.rows
+    return facts._replace(rows=[*facts.rows, facts.rows[0]])
+
+
+def row_with_another_receipt(facts: Facts) -> Facts:
+    assert facts.rows
+    first, *others = facts.rows
+    return facts._replace(rows=[first._replace(receipt=-1), *others])
+
+
+def row_on_the_other_side_of_the_checkpoint(facts: Facts) -> Facts:
+    assert facts.rows
+    assert facts.kill is not None
+    resumption = _ledger._first_resumption(facts, facts.kill)
+    assert resumption is not None
+    first = facts.shards[facts.kill.shard].records[0].icao
+    return facts._replace(
+        rows=[
+            row._replace(worker=resumption.worker) if row.icao == first else row
+            for row in facts.rows
+        ]
+    )
+
+
 CHANGES: list[tuple[Callable[[Facts], Facts], str, str]] = [
     (charged_twice, "duplicate charges", "expected 0; charged more than once: "),
     (never_charged, "records charged", "only imported or only charged: "),
@@ -94,6 +120,14 @@ CHANGES: list[tuple[Callable[[Facts], Facts], str, str]] = [
         "shard of the killed worker",
         "expected another worker to resume it",
     ),
+    (row_written_twice, "rows in the airport table", "missing or repeated: "),
+    (row_with_another_receipt, "rows in the airport table", "missing or repeated: "),
+    (
+        row_on_the_other_side_of_the_checkpoint,
+        "rows of the killed worker's shard",
+        "on the other side: ",
+    ),
+    (lambda facts: facts._replace(rows=[]), "rows in the airport table", "expected one for each"),
     (lambda facts: facts._replace(file_size=10**7), "file size", "expected at most 0.5 MB"),
 ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import pkgutil
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,7 +14,8 @@ from typing import Any
 import pytest
 
 import goscope
-from goscope.cli import _main, commands, main
+from goscope.cli import commands, main
+from goscope.cli._commands import COMMANDS, load
 from goscope.cli.commands import demo
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +53,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert exit_.value.code == 0
     printed = capsys.readouterr().out.splitlines()
-    for name in _main.COMMANDS:
+    for name in COMMANDS:
         assert any(line.split()[:1] == [name] for line in printed), name
 
 
@@ -114,16 +117,67 @@ def test_importing_the_cli_imports_no_package_of_an_extra() -> None:
 
 
 def test_every_module_in_commands_is_a_command() -> None:
-    assert {module.name for module in pkgutil.iter_modules(commands.__path__)} == set(
-        _main.COMMANDS
-    )
+    assert {module.name for module in pkgutil.iter_modules(commands.__path__)} == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", _main.COMMANDS)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_extra_of_a_command_installs_what_it_imports(name: str) -> None:
-    command = _main.COMMANDS[name]
+    command = load(name)
     pyproject: dict[str, Any] = tomllib.loads((ROOT / "goscope/pyproject.toml").read_text())
     extra = pyproject["project"]["optional-dependencies"][command.EXTRA]
-    assert sorted(requirement.partition(">=")[0] for requirement in extra) == sorted(
-        command.PACKAGES
+    assert set(command.PACKAGES) <= {requirement.partition(">=")[0] for requirement in extra}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([name, "--help"])
+    assert exit_.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: goscope {name}")
+
+
+def test_the_help_imports_no_command() -> None:
+    code = (
+        "import sys, goscope.cli\n"
+        "try: goscope.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([it for it in sys.modules if it.startswith('goscope.cli.commands')])"
     )
+    assert python("-c", code).stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_commands_actions_and_options(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in (*COMMANDS, "release", "--token", "checkpoints", "--json"):
+        assert word in script
+
+
+def test_bash_completes_a_command() -> None:
+    bash = shutil.which("bash")
+    assert bash, "bash completes the command"
+    script = python("-c", RUN, "completion", "bash").stdout
+    ask = "COMP_WORDS=(goscope locks re); COMP_CWORD=2; _shtab_goscope; echo ${COMPREPLY[@]}"
+    done = subprocess.run(
+        [bash, "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["release"]
+
+
+def test_the_reader_of_a_pipe_may_close_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/app.db"
+
+    async def fill() -> None:
+        async with goscope.Scope(url) as gs:
+            await gs.cache.set_many({f"key:{number}": number for number in range(9000)})
+
+    asyncio.run(fill())
+    done = subprocess.run(
+        f"{sys.executable} -m goscope cache keys --url {url} | head -1",
+        shell=True, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("KEY")
+    assert done.stderr == ""

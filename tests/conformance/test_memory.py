@@ -9,13 +9,16 @@ from pathlib import Path
 from goscope.memory import MemoryAdapter
 from goscope.testing.conformance import (
     EventsConformance,
+    InspectionConformance,
     PrivateBackendConformance,
     PrivateBackendLockConformance,
     WaitConformance,
 )
 
 
-class TestMemory(PrivateBackendConformance, WaitConformance, EventsConformance):
+class TestMemory(
+    PrivateBackendConformance, WaitConformance, InspectionConformance, EventsConformance
+):
     capabilities = frozenset()
 
     @asynccontextmanager
@@ -26,7 +29,9 @@ class TestMemory(PrivateBackendConformance, WaitConformance, EventsConformance):
             yield adapter
 
 
-class TestMemoryWithSharedLocks(PrivateBackendLockConformance, WaitConformance):
+class TestMemoryWithSharedLocks(
+    PrivateBackendLockConformance, WaitConformance, InspectionConformance
+):
     """Differs from TestMemory only in its locks, whose handles have fencing tokens."""
 
     capabilities = frozenset()

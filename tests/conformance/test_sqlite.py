@@ -6,10 +6,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from goscope.providers import Capability
 from goscope.testing.conformance import (
     BackendConformance,
     BackendLockConformance,
+    CheckpointConformance,
+    CircuitBreakerConformance,
     EventLoopConformance,
     EventsConformance,
     InspectionConformance,
@@ -18,8 +22,16 @@ from goscope.testing.conformance import (
 )
 from goscope_sqlite import SQLiteAdapter
 
+from .sqlite_transactions import SQLiteTransactions
 
-class TestSQLite(BackendConformance, WaitConformance, EventsConformance, InspectionConformance):
+
+class TestSQLite(
+    BackendConformance,
+    WaitConformance,
+    EventsConformance,
+    InspectionConformance,
+    SQLiteTransactions,
+):
     capabilities = frozenset({Capability.PERSISTENT})
     processes = True
 
@@ -48,12 +60,55 @@ class TestSQLiteWithSharedLocks(BackendLockConformance, WaitConformance, Inspect
             yield adapter
 
 
+@pytest.mark.long
+class TestSQLiteWritingInThread(
+    BackendLockConformance, CheckpointConformance, CircuitBreakerConformance, EventLoopConformance
+):
+    """Differs from TestSQLiteWithSharedLocks only in where its writes run."""
+
+    capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
+    processes = True
+
+    @asynccontextmanager
+    async def open_adapter(
+        self, tmp_path: Path, *, key_prefix: str | None = None
+    ) -> AsyncGenerator[SQLiteAdapter]:
+        adapter = SQLiteAdapter(
+            tmp_path / "app.db",
+            key_prefix=key_prefix,
+            locks="shared",
+            writes="thread",
+            clock=self.clock,
+        )
+        async with adapter:
+            yield adapter
+
+
+@pytest.mark.long
+class TestSQLiteWritingInLoop(
+    CheckpointConformance, CircuitBreakerConformance, EventLoopConformance
+):
+    """Differs from TestSQLite only for writes that are slow."""
+
+    capabilities = frozenset({Capability.PERSISTENT})
+
+    @asynccontextmanager
+    async def open_adapter(
+        self, tmp_path: Path, *, key_prefix: str | None = None
+    ) -> AsyncGenerator[SQLiteAdapter]:
+        path = tmp_path / "app.db"
+        adapter = SQLiteAdapter(path, key_prefix=key_prefix, writes="loop", clock=self.clock)
+        async with adapter:
+            yield adapter
+
+
 class TestSQLiteInMemory(
     PrivateBackendLockConformance,
     EventLoopConformance,
     EventsConformance,
     WaitConformance,
     InspectionConformance,
+    SQLiteTransactions,
 ):
     """Executes the SQL of TestSQLite on one connection: EventLoopConformance calls every method."""
 

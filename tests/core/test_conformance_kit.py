@@ -153,6 +153,7 @@ def test_a_forgotten_override_fails_a_run_in_which_other_tests_pass(tmp_path: Pa
     assert "does not override open_adapter" in done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_the_kit_runs_whatever_the_host_project_configures(tmp_path: Path, mode: str) -> None:
     """The loop scopes and modes of the host do not affect it."""
@@ -204,6 +205,7 @@ def test_every_conformance_test_has_a_docstring() -> None:
                 assert test.__doc__, f"{name} has no docstring"
 
 
+@pytest.mark.long
 def test_the_report_lists_what_was_verified_and_what_was_not(tmp_path: Path) -> None:
     """For each test class: the parts that ran with their failures, and the capabilities."""
     source = Path(__file__).with_name("nonconforming.py")

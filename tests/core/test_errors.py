@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import pickle
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +29,7 @@ BUILTINS: dict[str, type[Exception]] = {
     "TaskAlreadyRunning": RuntimeError,
     "OperationInProgress": RuntimeError,
     "FingerprintMismatch": ValueError,
+    "ResultNotStored": RuntimeError,
     "BackendError": RuntimeError,
 }
 
@@ -84,6 +87,10 @@ EXAMPLES: list[tuple[GoscopeError, list[str]]] = [
     (errors.TaskAlreadyRunning("etl", None), ["another owner"]),
     (errors.OperationInProgress("charge:1"), ["'charge:1'", "wait"]),
     (errors.FingerprintMismatch("charge:1"), ["'charge:1'", "fingerprint", "new key"]),
+    (
+        errors.ResultNotStored("charge:1", "no JSON form"),
+        ["'charge:1'", "succeeded", "no JSON form", "not run again", "delete the key"],
+    ),
     (errors.BackendBusy("app.db is locked"), ["app.db is locked"]),
     (GoscopeError("plain"), ["plain"]),
 ]
@@ -153,3 +160,15 @@ class ErrorOfABackend(errors.BackendError):
 def test_subclasses_of_other_distributions_survive_pickling_too() -> None:
     found = pickle.loads(pickle.dumps(ErrorOfABackend(code=5)))
     assert (found.code, str(found)) == (5, "code 5")
+
+
+def test_an_owner_cannot_forge_a_line_of_a_log() -> None:
+    owner = "me\nERROR all is lost\x1b[31m"
+    for host, pid in ((HOLDER.host, HOLDER.pid), (socket.gethostname(), os.getpid())):
+        holder = LockHolder(owner=owner, host=host, pid=pid, since=1, expires_in_ms=5)
+        for error in (
+            errors.LockTimeout("stock", 1_500, holder, 2_000),
+            errors.TaskAlreadyRunning("etl", holder),
+        ):
+            assert str(error).isprintable()
+            assert "me\\nERROR" in str(error)

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 # Private: every key, prefix and pattern goes through these.
-from goscope._tools.key import MAX_KEY_LENGTH, check_key, check_pattern, check_prefix
+from goscope._tools.key import (
+    MAX_KEY_LENGTH,
+    check_key,
+    check_pattern,
+    check_prefix,
+    escape_pattern,
+)
 from goscope.backend import literal_prefix, pattern_regex
 from goscope.errors import ConfigurationError
 
@@ -69,7 +75,7 @@ def test_an_invalid_prefix_is_a_configuration_error(prefix: Any) -> None:
         check_prefix(prefix)
 
 
-@pytest.mark.parametrize("prefix", ["cache:", "circuit:", "lock:", "lease:"])
+@pytest.mark.parametrize("prefix", ["cache:", "circuit:", "collection:", "lock:", "lease:"])
 def test_reserved_prefixes_are_a_configuration_error(prefix: str) -> None:
     with pytest.raises(ConfigurationError, match="reserved"):
         check_prefix(prefix)
@@ -99,10 +105,26 @@ def test_a_pattern_of_many_stars_does_not_backtrack() -> None:
     assert not pattern_regex("*a" * 50 + "*b").fullmatch("a" * 400)
 
 
-@pytest.mark.parametrize("pattern", ["", "a\0*", "*" * 513])
+@pytest.mark.parametrize("pattern", ["", "a\0b", "a\0", "*" * 513])
 def test_an_invalid_key_is_an_invalid_pattern(pattern: str) -> None:
     with pytest.raises(ValueError, match="pattern"):
         check_pattern(pattern)
+
+
+@given(TRICKY, TRICKY)
+def test_an_escaped_text_matches_itself_only(text: str, other: str) -> None:
+    assert pattern_regex(escape_pattern(text)).fullmatch(text)
+    assert bool(pattern_regex(escape_pattern(text)).fullmatch(other)) == (text == other)
+    assert literal_prefix(f"{escape_pattern(text)}*") == text
+
+
+def test_an_escaped_text_may_be_as_long_as_a_key() -> None:
+    assert check_pattern(escape_pattern("*" * 512))
+
+
+def test_a_key_that_is_too_long_names_the_digest_to_use() -> None:
+    with pytest.raises(ValueError, match=r"at most 512 are allowed: .*sha256.*hexdigest"):
+        check_key("x" * 513)
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -28,7 +28,6 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("goscope._tools.loop_budget.perf_counter", clock)
-    monkeypatch.setattr("goscope.backend._cache.perf_counter", clock)
     return clock
 
 

@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
-from goscope.backend import ProcessIdentity, this_process
+from goscope.backend import ProcessIdentity, is_alive, this_process
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/ns/pid").exists(),
@@ -64,6 +66,34 @@ def test_a_child_is_gone_when_it_has_ended() -> None:
         assert named.is_gone(), "a zombie was taken for a running process"
         process.wait()
         assert named.is_gone(), "a process that was reaped was taken for a running one"
+
+
+def test_a_process_whose_main_thread_has_ended_is_not_gone() -> None:
+    """Its state is that of a zombie, while its other threads run."""
+    code = (
+        "import ctypes, sys, threading\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        f"{PRINT_IDENTITY}; sys.stdout.flush()\n"
+        "ctypes.CDLL(None).pthread_exit(None)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            named = identity([process.stdout.readline().removesuffix("\n") for _ in range(4)])
+            stat = Path(f"/proc/{process.pid}/stat")
+            while stat.read_text().rpartition(") ")[2][0] != "Z":
+                time.sleep(0.01)
+            assert not named.is_gone()
+        finally:
+            process.kill()
+    assert named.is_gone()
+
+
+@pytest.mark.parametrize("pid", [0, -1, -(2**22), 2**70])
+def test_a_number_that_is_not_a_process_id_proves_nothing(pid: int) -> None:
+    """Another program may write anything into the row of a lease."""
+    assert not this_process()._replace(pid=pid).is_gone()
 
 
 def test_a_later_process_with_the_same_id_is_another_process() -> None:
@@ -122,3 +152,18 @@ def test_where_proc_shows_another_namespace_the_namespace_is_unknown(unshare: li
     assert other.pid == 1
     assert other.namespace == ""
     assert not other.is_gone()
+
+
+def test_a_process_is_alive_until_it_has_ended_and_unknown_elsewhere() -> None:
+    assert is_alive(this_process()) is True
+    with child() as (process, named):
+        assert is_alive(named) is True
+        process.send_signal(signal.SIGSTOP)
+        assert is_alive(named) is True, "a stopped process still holds what it holds"
+        assert is_alive(named._replace(started="1")) is False, "it is a later process"
+        assert is_alive(named._replace(host="elsewhere")) is None
+        assert is_alive(named._replace(namespace="pid:[1]")) is None
+        assert is_alive(named._replace(started="")) is None
+        process.kill()
+        process.wait()
+        assert is_alive(named) is False

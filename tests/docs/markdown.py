@@ -4,8 +4,11 @@ Each fenced Python block runs separately, in an empty folder. A comment on the l
 changes that:
 
     <!-- continues -->          run it after the block before it, in one program
+    <!-- needs: a module -->    run it where this module of another project is installed
     <!-- not run: a reason -->  do not run it
     <!-- output -->             this is no program: it is what the block before it prints
+    <!-- file: NAME -->         it is a file of a tutorial, see `tutorial`
+    <!-- add to: NAME -->       it is a part of one
 """
 
 from __future__ import annotations
@@ -13,8 +16,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-_FENCED = re.compile(r"^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
-_MARKER = re.compile(r"<!-- (?P<word>continues|output|not run:)(?P<reason>.*?)-->\n\Z")
+_FENCED = re.compile(r"^```(?P<language>[^\n`]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_MARKER = re.compile(
+    r"<!-- (?P<word>continues|needs:|output|not run:|file:|add to:)(?P<reason>.*?)-->\n\Z"
+)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _INLINE_CODE = re.compile(r"`([^`\n]+)`")
@@ -31,6 +36,7 @@ class Example:
     code: str
     line: int
     output: str | None = None
+    needs: str | None = None
 
 
 def examples(page: str) -> list[Example]:
@@ -42,14 +48,15 @@ def examples(page: str) -> list[Example]:
         word = marker["word"] if marker else ""
         if word == "output":
             found[-1] = replace(found[-1], output=block["code"])
-        if block["language"] != "python":
+        if block["language"] != "python" or word in ("file:", "add to:"):
             continue
         if marker and word == "not run:":
             if not marker["reason"].strip():
                 raise ValueError(f"the block at line {line} is not run: give a reason")
             continue
         before = found[-1].code if word == "continues" else ""
-        found.append(Example(before + block["code"], line))
+        needs = marker["reason"].strip() if marker and word == "needs:" else None
+        found.append(Example(before + block["code"], line, needs=needs))
     return found
 
 

@@ -26,7 +26,9 @@ FOR_DEVELOPERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / 
 NOT_PYTHON = {"goscope.backends", "goscope.plugins", "goscope.schemes", "goscope.toml"}
 """Entry point groups and a file, which look like names of modules."""
 
-PYTHON_NAME = re.compile(r"@?((?:gs|goscope(?:_sqlite|_bun_compat)?)(?:\.\w+)+)(?:\(|$)")
+PYTHON_NAME = re.compile(
+    r"@?((?:gs|goscope(?:_bun_compat|_mysql|_postgres|_redis|_sqlite)?)(?:\.\w+)+)(?:\(|$)"
+)
 
 WITHOUT_HISTORY = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """The changelog also has the names from before a change."""
@@ -41,8 +43,9 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 
 def run(example: Example, folder: Path) -> subprocess.CompletedProcess[str]:
+    # Unbuffered, as in a terminal: what the example starts may print in between.
     return subprocess.run(
-        [sys.executable, "-W", "error", RUNNER],
+        [sys.executable, "-u", "-W", "error", RUNNER],
         input=example.code,
         cwd=folder,
         capture_output=True,
@@ -66,8 +69,11 @@ def test_links_resolve(page: Path) -> None:
     assert dead == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_examples_run(example: Example, tmp_path: Path) -> None:
+    if example.needs is not None and find_spec(example.needs) is None:
+        pytest.skip(f"{example.needs} is not installed; `make bench` installs most peers")
     done = run(example, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     if example.output is not None:
@@ -164,6 +170,20 @@ assert x == 2
 charge()
 ```
 
+<!-- needs: json -->
+```python
+import json
+```
+
+<!-- file: shop.py -->
+```python
+import shop
+```
+
+```{eval-rst}
+.. [a](b)
+```
+
 ```sh
 ls [a](b)
 make nothing
@@ -183,7 +203,9 @@ def test_a_page_is_read_as_its_author_means_it() -> None:
     assert [(example.line, example.output) for example in examples(PAGE)] == [
         (5, "1\n"),
         (16, None),
+        (28, None),
     ]
+    assert [example.needs for example in examples(PAGE)] == [None, None, "json"]
     assert examples(PAGE)[1].code.startswith("x = 1\nprint(x)\nimport asyncio\n")
     assert make_commands(PAGE) == {"docs", "test"}
     assert paths(PAGE) == {"docs/cache.md", "README.md", "tests/docs/"}
@@ -201,7 +223,7 @@ def test_a_name_that_exists_resolves(name: str) -> None:
 
 def test_a_failing_example_is_reported(tmp_path: Path) -> None:
     """Its traceback shows that top-level await works up to the line that fails."""
-    first, second = examples(PAGE)
+    first, second, _ = examples(PAGE)
     assert run(first, tmp_path).stdout == first.output
     failed = run(second, tmp_path)
     assert failed.returncode == 1

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Self
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("goscope", "goscope_bun_compat", "goscope_sqlite")
+FOLDERS = (
+    "goscope",
+    "goscope_bun_compat",
+    "goscope_mysql",
+    "goscope_postgres",
+    "goscope_redis",
+    "goscope_sqlite",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

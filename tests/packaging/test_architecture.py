@@ -19,15 +19,30 @@ from .imports import IMPORTS, MODULES, PACKAGES, members, within
 
 PUBLIC_PACKAGES = sorted(name for name in PACKAGES if not re.search(r"(^|\.)_", name))
 
-BACKENDS = {"goscope.memory", "goscope_bun_compat", "goscope_sqlite"}
-DRIVERS = {"aiosqlite", "sqlite3"}
-FOR_USERS = {"goscope.__main__", "goscope.cli", "goscope.integrations", "goscope.testing"}
+BACKENDS = {
+    "goscope.memory",
+    "goscope_bun_compat",
+    "goscope_mysql",
+    "goscope_postgres",
+    "goscope_redis",
+    "goscope_sqlite",
+}
+DRIVERS = {"aiosqlite", "asyncmy", "asyncpg", "redis", "sqlite3"}
+FOR_USERS = {
+    "goscope.__main__",
+    "goscope.cli",
+    "goscope.integrations",
+    "goscope.migration",
+    "goscope.testing",
+}
 TOOLS = {"goscope._tools"}
 CONTRACT = {
     "goscope._records",
     "goscope.errors",
     "goscope.events",
     "goscope.hookspecs",
+    "goscope.inspection",
+    "goscope.maintenance",
     "goscope.providers",
 }
 OPENING = {"goscope._plugins", "goscope._scope", "goscope._settings", "goscope._source"}
@@ -72,17 +87,23 @@ ALLOWED = {
     "a SQL provider imports only the engine's interface": (
         members("goscope_sqlite.providers"),
         {ENGINE},
-        {f"{ENGINE}.multi_row_insert", f"{ENGINE}.protocol"},
+        {f"{ENGINE}.protocol"},
     ),
     "the SQL of the schema stands alone": (
         {"goscope_sqlite.columns", "goscope_sqlite.schema"},
         {"goscope", "goscope_sqlite"},
-        {"goscope.errors"},
+        {"goscope.errors", "goscope._tools.codec", "goscope._tools.integer"},
     ),
     "another distribution uses the public modules of goscope-sqlite": (
         members("goscope_bun_compat"),
         {"goscope_sqlite"},
-        {"goscope_sqlite.adapter", "goscope_sqlite.engine", "goscope_sqlite.file_adapter"},
+        {
+            "goscope_sqlite",
+            "goscope_sqlite.diagnosis",
+            "goscope_sqlite.engine",
+            "goscope_sqlite.format",
+            "goscope_sqlite.restore",
+        },
     ),
 }
 """What a set of modules may import from a package: importers, the package, the exceptions."""
@@ -119,7 +140,7 @@ def test_only_the_allowed_modules_are_imported(rule: str) -> None:
 @pytest.mark.parametrize("name", sorted(CORE))
 def test_core_names_no_backend_distribution(name: str) -> None:
     """Not even in its texts: which backends exist is not the core's knowledge."""
-    named = re.findall(r"goscope[-_](?:sqlite|bun\w*)", MODULES[name].read_text())
+    named = re.findall(r"goscope[-_](?:mysql|sqlite|bun\w*)", MODULES[name].read_text())
     assert named == []
 
 
@@ -135,8 +156,33 @@ def test_imports_inside_a_distribution_are_relative(folder: str) -> None:
     assert violations == []
 
 
-PARTS = {"cli": "goscope.cli", "demo": "goscope.cli.commands.demo", "testing": "goscope.testing"}
+PARTS = {
+    "cli": "goscope.cli",
+    "demo": "goscope.cli.commands.demo",
+    "testing": "goscope.testing",
+    "web": "goscope.cli.commands.web",
+    **{
+        extra: f"goscope.integrations.{extra}"
+        for extra in (
+            "blocking",
+            "fastapi",
+            "keyvalue",
+            "langgraph",
+            "litestar",
+            "opentelemetry",
+            "prometheus",
+            "starlette",
+        )
+    },
+}
 """The package that each extra is for."""
+
+PACKAGES_OF = {
+    "langgraph-checkpoint": {"langgraph", "langchain_core"},  # it is made of types of the second
+    "opentelemetry-api": {"opentelemetry"},
+    "py-key-value-aio": {"key_value"},
+}
+"""The packages of a distribution that have another name than it."""
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -145,9 +191,9 @@ def test_only_declared_dependencies_are_imported(
 ) -> None:
     """Required ones anywhere, those of an extra only in the package that the extra is for."""
     project = pyprojects[folder]["project"]
-    required = {folder, *map(module_of, project["dependencies"])}
+    required = {folder}.union(*map(packages_of, project["dependencies"]))
     extras = {
-        PARTS[extra]: set(map(module_of, requirements))
+        PARTS[extra]: set[str]().union(*map(packages_of, requirements))
         for extra, requirements in project.get("optional-dependencies", {}).items()
     }
     undeclared = [
@@ -160,11 +206,11 @@ def test_only_declared_dependencies_are_imported(
     assert undeclared == []
 
 
-def module_of(requirement: str) -> str:
-    """The module of a requirement; each of these distributions has one of the same name."""
+def packages_of(requirement: str) -> set[str]:
+    """The packages of a requirement; most distributions have one of the same name."""
     match = re.match(r"[\w-]+", requirement)
     assert match is not None
-    return match[0].replace("-", "_")
+    return PACKAGES_OF.get(match[0], {match[0].replace("-", "_")})
 
 
 @pytest.mark.parametrize("name", PUBLIC_PACKAGES)

@@ -109,7 +109,13 @@ def test_a_broken_backend_that_is_selected_raises(installed: Environment, acme: 
 
 @pytest.mark.parametrize(
     ("selection", "printed"),
-    [("none", "not loaded\n"), ("acme-counts", "['LockAcquired', 'LockReleased']\n")],
+    [
+        ("none", "not loaded\n"),
+        (
+            "acme-counts",
+            "['LockAcquired', 'LockBodyStarted', 'LockBodyCompleted', 'LockReleased']\n",
+        ),
+    ],
 )
 def test_the_environment_limits_the_observers(
     installed: Environment, acme: Path, selection: str, printed: str

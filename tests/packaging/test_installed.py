@@ -90,6 +90,7 @@ def test_import_goscope_loads_only_what_it_needs(installed: Environment) -> None
     assert packages - sys.stdlib_module_names - {"__main__"} <= {"goscope", "msgspec", "pluggy"}
     assert packages.isdisjoint({"sqlite3", "_sqlite3"})
     assert {"goscope.memory", "goscope.testing", "goscope.cli"}.isdisjoint(loaded)
+    assert {"goscope.backend", "goscope.inspection"}.isdisjoint(loaded)
 
 
 @pytest.mark.parametrize("module", ["goscope.testing", "goscope.memory", "goscope.cli"])

@@ -81,6 +81,7 @@ def test_the_installed_backend_is_found_and_usable(author: Environment, tmp_path
     assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
 
 
+@pytest.mark.long
 def test_the_backend_passes_the_kit_with_its_capabilities(
     author: Environment, project: Path
 ) -> None:
@@ -93,8 +94,9 @@ def test_the_backend_passes_the_kit_with_its_capabilities(
     assert "SHARED_LOCKS: verified" in done.stdout
 
 
+@pytest.mark.long
 def test_the_demo_runs_on_the_backend(author: Environment, tmp_path: Path) -> None:
     """The demo runs several processes and kills one of them."""
     command = f"{author.folder}/bin/goscope demo --backend json --records 100 --path {tmp_path}"
-    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command.split(), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -26,8 +26,6 @@ calls: list[Any] = []
 
 
 @closed.cached("5m")
-async def module_level(
-    number: int, *more: int, name: str = "ada", **options: object
-) -> list[object]:
+async def module_level(number: int, *more: int, name: str = "ada", **options: object) -> list[Any]:
     calls.append((number, more, name, options))
     return [number, name]

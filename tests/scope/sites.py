@@ -39,10 +39,10 @@ class Site:
         named = {scheme: modules[name] for scheme, name in (schemes or {}).items()}
         self.add_distribution(distribution, {BACKENDS: modules, SCHEMES: named})
 
-    def install_observers(self, **sources: str) -> None:
+    def install_observers(self, distribution: str = "acme-goscope", /, **sources: str) -> None:
         """Install observer plugins, each one a module."""
-        modules = self._write_modules("acme-goscope", sources)
-        self.add_distribution("acme-goscope", {OBSERVERS: modules})
+        modules = self._write_modules(distribution, sources)
+        self.add_distribution(distribution, {OBSERVERS: modules})
 
     def add_distribution(self, name: str, entry_points: Mapping[str, Mapping[str, str]]) -> None:
         """Install a distribution that has entry points, by group and name, and no modules."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from goscope import LockProvider, Scope
 from goscope.backend import milliseconds
+from goscope.events import Event
 from goscope.memory import MemoryAdapter
 from goscope.testing import FakeClock
 from goscope_sqlite import SQLiteAdapter
@@ -63,7 +64,7 @@ class ForeignAdapter:
     """An adapter that fulfils the Protocol without goscope's base class."""
 
     def __init__(self) -> None:
-        ours = MemoryAdapter()
+        ours = self._ours = MemoryAdapter()
         self.lock = ours.lock
         self.lease = ours.lease
         self.cache = ours.cache
@@ -76,9 +77,11 @@ class ForeignAdapter:
         self.is_connected = False
 
     async def connect(self) -> None:
+        await self._ours.connect()
         self.is_connected = True
 
     async def disconnect(self) -> None:
+        await self._ours.disconnect()
         self.is_connected = False
 
 
@@ -113,6 +116,11 @@ class PausedCall:
     def resume(self) -> None:
         """Resume the paused calls; later ones do not pause."""
         self._resumed.set()
+
+
+def without_runs(events: Sequence[Event]) -> list[Event]:
+    """The events that are not about a body that starts, completes or fails."""
+    return [event for event in events if not hasattr(event, "run_id")]
 
 
 async def ticks(count: int = 40) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from goscope import Scope
-from goscope.events import CacheComputed, CacheHit, CacheMiss, CacheRefreshFailed
+from goscope.events import (
+    CacheComputed,
+    CacheComputeStarted,
+    CacheHit,
+    CacheMiss,
+    CacheRefreshFailed,
+)
 from goscope.testing import record_events
 
 from .factories import CountingFactory, fail, store_stale
@@ -28,13 +34,15 @@ async def test_lookups_emit_misses_hits_stale_hits_and_computations(
         await wait_until(lambda: factory.calls == 2)
         await store.wait_until_idle()
         await gs.cache.get("key")
-    assert [event.key for event in events] == ["key"] * 6
+    assert [event.key for event in events] == ["key"] * 8
     emitted = [(type(event), getattr(event, "stale", None)) for event in events]
     assert emitted == [
         (CacheMiss, None),
         (CacheMiss, None),
+        (CacheComputeStarted, None),
         (CacheComputed, None),
         (CacheHit, True),
+        (CacheComputeStarted, None),
         (CacheComputed, None),
         (CacheHit, False),
     ]

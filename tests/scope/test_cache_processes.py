@@ -23,7 +23,7 @@ from .workers import (
     workers,
 )
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.long]
 
 
 async def get(folder: Path) -> Any:
@@ -119,3 +119,27 @@ async def test_a_stale_value_is_served_to_all_while_one_process_refreshes(tmp_pa
             while await get(tmp_path) != pid:  # noqa: ASYNC110  # another process stores it
                 await asyncio.sleep(0.05)
     assert journal(tmp_path) == [pid]
+
+
+@pytest.mark.parametrize("removal", ["delete", "delete_by_tag", "clear"])
+async def test_after_a_removal_by_another_process_no_process_gets_or_stores_the_older_value(
+    tmp_path: Path, removal: str
+) -> None:
+    options = {"tags": ["tag"]}
+    async with workers(tmp_path, 4) as [computing, waiting, removing, later]:
+        computing.send("get_or_set", times=2, until="end", options=options)
+        await bodies_started(tmp_path, 1)
+        waiting.send("get_or_set", times=2, until="second end", options=options)
+        await asyncio.sleep(GRACE_S)
+        assert journal(tmp_path) == [computing.pid]
+        await removing.call(removal)
+        await bodies_started(tmp_path, 2)  # while the first one still runs
+        assert journal(tmp_path) == [computing.pid, waiting.pid]
+        later.send("get_or_set", times=2, options=options)
+        end_bodies(tmp_path)
+        assert await computing.results() == [computing.pid] * 2, "they called before the removal"
+        assert await get(tmp_path) is None
+        end_bodies(tmp_path, "second end")
+        assert await waiting.results() == [waiting.pid] * 2
+        assert await later.results() == [waiting.pid] * 2
+        assert await computing.call("get_or_set", options=options) == [waiting.pid]

@@ -219,7 +219,7 @@ async def test_a_stale_result_is_served_while_it_is_refreshed(store: Store, gs: 
 
 @pytest.mark.asyncio
 async def test_a_cached_function_has_the_metadata_of_its_function() -> None:
-    assert module_level.__name__ == "module_level"  # type: ignore[attr-defined]  # copied at run time
+    assert module_level.__name__ == "module_level"
     assert module_level.__wrapped__.__module__ == User.__module__  # type: ignore[attr-defined]  # copied at run time
     with pytest.raises(ScopeNotOpen):
         await module_level(1)

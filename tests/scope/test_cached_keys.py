@@ -13,12 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import BaseModel, Field, SecretStr
 
 from goscope import ConfigurationError, Scope
 
 if TYPE_CHECKING:
     pass
 from .cached_functions import Color, User, closed, module_level
+
+
+class Login(BaseModel):
+    password: SecretStr
+    tenant: str = Field(exclude=True)
 
 
 def test_a_plain_function_is_refused() -> None:
@@ -40,12 +46,15 @@ def test_a_bare_number_is_not_a_duration() -> None:
     ("template", "message"),
     [
         ("user:{user}", r"names 'user', which is not a parameter .*it has: user_id"),
-        ("user:{user_id.name}", "plain parameter names only, not {user_id.name}"),
-        ("user:{user_id[0]}", r"plain parameter names only, not {user_id\[0\]}"),
-        ("user:{user_id!r}", "plain parameter names only, not {user_id!r}"),
-        ("user:{user_id:>5}", "plain parameter names only, not {user_id:>5}"),
-        ("user:{}", "plain parameter names only, not {}"),
-        ("user:{0}", "plain parameter names only, not {0}"),
+        ("user:{user.name}", r"names 'user', which is not a parameter .*it has: user_id"),
+        ("user:{user_id[0]}", r"may hold parameters, .*, not {user_id\[0\]}"),
+        ("user:{user_id!r}", "may hold parameters, .*, not {user_id!r}"),
+        ("user:{user_id:>5}", "may hold parameters, .*, not {user_id:>5}"),
+        ("user:{user_id??}", r"may hold parameters, .*, not {user_id\?\?}"),
+        ("user:{user_id.}", "may hold parameters, .*, not {user_id.}"),
+        ("user:{}", "may hold parameters, .*, not {}"),
+        ("user:{0}", "may hold parameters, .*, not {0}"),
+        ("{user_id}{user_id}", "nothing separates {user_id} from the field before"),
         ("user:{user_id", "expected '}'"),
         ("", "empty"),
     ],
@@ -148,6 +157,7 @@ def template_key(template: str, value: object) -> str:
         (uuid.UUID(int=1), "v:00000000-0000-0000-0000-000000000001"),
         (datetime.date(2024, 2, 29), "v:2024-02-29"),
         (Decimal("1.50"), "v:1.50"),
+        (Path("a/b"), "v:a/b"),
     ],
     ids=str,
 )
@@ -185,6 +195,75 @@ def test_a_rendered_key_must_be_valid() -> None:
         template_key("{value}", "x" * 513)
     with pytest.raises(ValueError, match="NUL"):
         template_key("{value}", "a\0b")
+
+
+@pytest.mark.parametrize(
+    ("template", "values"),
+    [
+        ("{one}:{two}", [("a:b", "c"), ("a", "b:c"), ("a%3Ab", "c")]),
+        ("{one}-{two}", [("a-b", "c"), ("a", "b-c"), ("a%2Db", "c")]),
+        ("{one}2{two}", [("%", "5"), ("%2", "5"), ("", "25"), ("2", "2"), ("%25", "")]),
+        ("{one}é{two}", [("é", "a"), ("a", "é"), ("%C3%A9", "a")]),
+        (
+            "{one?}:{two?}",
+            [(None, None), ("", ""), ("None", "%None"), ("%None", "None"), (None, "")],
+        ),
+    ],
+)
+def test_different_values_never_share_a_key(template: str, values: list[tuple[Any, Any]]) -> None:
+    async def function(one: str | None, two: str | None) -> None: ...
+
+    optional = template.replace("{one}", "{one?}").replace("{two}", "{two?}")
+    key = closed.cached("5m", key=optional)(function).key
+    keys = [key(one, two) for one, two in values]
+    assert len(set(keys)) == len(keys), keys
+
+
+def test_an_optional_value_may_be_none_or_empty() -> None:
+    assert template_key("v:{value?}", None) == "v:%None"
+    assert template_key("v:{value?}", "") == "v:"
+    assert template_key("v:{value?}", "None") == "v:None"
+    with pytest.raises(ValueError, match="is empty"):
+        template_key("{value?}", "")
+    with pytest.raises(ValueError, match=r"None or empty, .*write \{value\?\} to allow both"):
+        template_key("v:{value}", None)
+
+
+def test_a_template_names_attributes() -> None:
+    assert template_key("v:{value.name}", User("ada")) == "v:ada"
+    assert template_key("v:{value.name.__class__.__name__}", User("ada")) == "v:str"
+    assert template_key("v:{value.name?}", None) == "v:%None"
+    with pytest.raises(ConfigurationError, match=r"value\.age: .* no attribute 'age'"):
+        template_key("v:{value.age}", User("ada"))
+
+
+def constant(result: object, user: User) -> object:
+    return result
+
+
+def test_a_key_may_be_a_function_of_the_arguments() -> None:
+    def make(user: User, *, lang: str = "en") -> str:
+        return f"{user.name}:{lang}"
+
+    async def function(user: User, *, lang: str = "en") -> None: ...
+
+    key = closed.cached("5m", key=make)(function).key
+    assert key(User("ada"), lang="de") == "ada:de"
+    results: list[tuple[Any, type[Exception]]] = [(None, TypeError), ("", ValueError)]
+    for result, error in results:
+        wrong: Any = functools.partial(constant, result)
+        with pytest.raises(error, match="key of"):
+            closed.cached("5m", key=wrong)(function).key(User("ada"))
+    with pytest.raises(ConfigurationError, match="key= must be a plain function"):
+        closed.cached("5m", key=function)(function)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_masked_or_excluded_argument_is_part_of_the_default_key() -> None:
+    def key(password: str, tenant: str) -> str:
+        return module_level.key(1, login=Login(password=SecretStr(password), tenant=tenant))
+
+    assert len({key("a", "a"), key("b", "a"), key("a", "b")}) == 3
+    assert key("a", "a") == key("a", "a")
 
 
 def test_doubled_braces_are_literal() -> None:

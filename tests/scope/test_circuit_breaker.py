@@ -71,8 +71,8 @@ async def test_a_healthy_circuit_costs_one_read_of_the_database(
         for breaker in (new, recovered):
             statements.clear()
             for _ in range(10):
-                await breaker.call(work)
                 await asyncio.sleep(0)  # several reads in one tick share a read transaction
+                await breaker.call(work)
             reads = [it for it in statements if "FROM go_goscope_circuit " in it]
             assert len(reads) == 10
             assert statements == reads
@@ -210,6 +210,8 @@ async def test_one_key_has_one_set_of_settings(gs: Scope) -> None:
         ({"success_threshold": True}, ValueError),
         ({"reset_timeout": 30}, TypeError),
         ({"reset_timeout": "0s"}, ValueError),
+        ({"on": "OSError"}, TypeError),
+        ({"on": (OSError, "ValueError")}, TypeError),
     ],
     ids=str,
 )

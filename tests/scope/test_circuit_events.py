@@ -27,7 +27,7 @@ from .circuits import (
     state,
     work,
 )
-from .support import PausedCall, Store, ticks
+from .support import PausedCall, Store, ticks, without_runs
 
 pytestmark = pytest.mark.asyncio
 
@@ -43,7 +43,7 @@ async def test_each_change_emits_one_event(
         await fail_times(breaker, 1)
         await store.advance("30s")
         await breaker.call(work)
-    emitted: list[type[Event]] = [type(event) for event in events]
+    emitted: list[type[Event]] = [type(event) for event in without_runs(events)]
     assert emitted == [
         CircuitOpened,
         CircuitRejected,
@@ -53,8 +53,12 @@ async def test_each_change_emits_one_event(
         CircuitClosed,
     ]
     assert {event.key for event in events} == {"api"}
-    counts = [event.failure_count for event in events if isinstance(event, CircuitOpened)]
-    assert counts == [3, 4]
+    assert failure_counts(events) == [3, 4]
+
+
+def failure_counts(events: list[Event]) -> list[int]:
+    """The count of each opening."""
+    return [event.failure_count for event in events if isinstance(event, CircuitOpened)]
 
 
 async def test_forced_changes_emit_events(breaker: CircuitBreaker, gs: Scope) -> None:
@@ -62,11 +66,12 @@ async def test_forced_changes_emit_events(breaker: CircuitBreaker, gs: Scope) ->
         await breaker.force_open()
         await breaker.force_close()
         await breaker.reset()
-    assert events == [
-        CircuitOpened(key="api", failure_count=0, forced=True),
-        CircuitClosed(key="api", forced=True),
-        CircuitReset(key="api"),
+    assert [(type(event), getattr(event, "forced", None)) for event in events] == [
+        (CircuitOpened, True),
+        (CircuitClosed, True),
+        (CircuitReset, None),
     ]
+    assert failure_counts(events) == [0]
 
 
 async def test_late_failures_that_reopen_a_half_open_circuit_emit_one_event(
@@ -91,7 +96,7 @@ async def test_late_failures_that_reopen_a_half_open_circuit_emit_one_event(
         probing.resume()
         await asyncio.gather(probe, return_exceptions=True)
         assert await state(breaker) == ("open", 7)
-    assert events == [CircuitOpened(key="api", failure_count=4)]
+    assert failure_counts(events) == [4]
 
 
 class SlowlyReadStates(RecordCircuitBreakerStateProvider):
@@ -123,4 +128,4 @@ async def test_concurrent_failures_reopen_a_circuit_once() -> None:
         with record_events(gs) as events:
             late.resume()
             await asyncio.gather(*calls, return_exceptions=True)
-    assert events == [CircuitOpened(key="api", failure_count=4)]
+    assert failure_counts(events) == [4]

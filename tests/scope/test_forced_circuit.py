@@ -35,7 +35,7 @@ from .support import PausedCall, Store, lease_watchers, leases_of, ticks
 
 pytestmark = pytest.mark.asyncio
 
-FORCED_CHANGES: dict[str, Callable[[CircuitBreaker], Awaitable[None]]] = {
+FORCED_CHANGES: dict[str, Callable[[CircuitBreaker], Awaitable[object]]] = {
     "force_open": CircuitBreaker.force_open,
     "force_close": CircuitBreaker.force_close,
     "reset": CircuitBreaker.reset,
@@ -95,6 +95,20 @@ async def test_a_circuit_is_still_forced_open_in_a_reopened_scope(store: Store, 
     await assert_forced_open(gs.circuit_breaker("api"))
 
 
+@pytest.mark.parametrize("change", FORCED_CHANGES)
+async def test_a_change_with_another_expected_state_changes_nothing(
+    gs: Scope, breaker: CircuitBreaker, change: str
+) -> None:
+    await fail_times(breaker, 3)
+    shown = await breaker.state()
+    force = getattr(breaker, change)
+    assert await force(expected=CircuitBreakerState()) is False
+    assert await breaker.state() == shown
+    assert await force(expected=shown) is True
+    assert await breaker.state() != shown
+    assert [lease async for lease in gs.inspect.leases()] == []
+
+
 @pytest.mark.parametrize("change", ["force_close", "reset"])
 @pytest.mark.parametrize("opened_by", ["failures", "force_open"])
 async def test_force_close_and_reset_admit_calls_and_count_from_zero(
@@ -145,7 +159,7 @@ class StepHook:
 
     def __init__(self, at: str | None) -> None:
         self._at = at
-        self.action: Callable[[], Awaitable[None]] | None = None
+        self.action: Callable[[], Awaitable[object]] | None = None
         self.ran = False
         self.clock = FakeClock()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from goscope import CorruptValue, Scope, SerializationError
+from goscope import Scope, SerializationError
 from goscope.backend.records import RecordCacheProvider
 from goscope.events import CacheComputed, CacheCorrupt, CacheMiss, CacheRefreshFailed
 from goscope.memory import MemoryAdapter
@@ -109,7 +109,7 @@ class LateEntries(RecordCacheProvider):
 
 async def test_a_value_stored_between_lookup_and_grant_is_not_computed() -> None:
     adapter = MemoryAdapter()
-    adapter.cache = LateEntries(adapter.context, adapter)
+    adapter.cache = LateEntries(adapter.context, adapter, adapter.lease.notifier)
     async with Scope(persistence=adapter) as gs:
         assert await gs.cache.get_or_set("key", fail) == "theirs"
 
@@ -127,7 +127,7 @@ class CountedEntries(LateEntries):
 @pytest.mark.parametrize("type", [None, str])
 async def test_a_value_stored_between_lookup_and_grant_is_read_once(type: Any) -> None:
     adapter = MemoryAdapter()
-    adapter.cache = entries = CountedEntries(adapter.context, adapter)
+    adapter.cache = entries = CountedEntries(adapter.context, adapter, adapter.lease.notifier)
     async with Scope(persistence=adapter) as gs:
         assert await gs.cache.get_or_set("key", fail, type=type) == "theirs"
     assert entries.reads == 1
@@ -200,8 +200,9 @@ async def test_a_computed_value_that_does_not_fit_the_type_is_an_error(
     async def factory() -> Any:
         return {"surname": "lovelace"}
 
-    with pytest.raises(CorruptValue, match="key"):
+    with pytest.raises(SerializationError, match="does not come back from JSON as User"):
         await gs.cache.get_or_set("key", factory, type=User)
+    assert not await gs.cache.has("key")
 
 
 async def test_a_stored_value_that_does_not_fit_the_type_is_computed_again(gs: Scope) -> None:
@@ -219,9 +220,9 @@ async def test_a_value_that_does_not_fit_is_reported_once_however_long_the_wait(
     store: Store, gs: Scope, other: Scope
 ) -> None:
     paused = PausedCall()
-    leader = asyncio.create_task(other.cache.get_or_set("key", paused.run))
-    await paused.started()
     await other.cache.set("key", {"surname": "lovelace"})
+    leader = asyncio.create_task(other.cache.get_or_set("key", paused.run, type=int))
+    await paused.started()
     with record_events(gs) as events, record_events(other) as others:
         waiter = asyncio.create_task(gs.cache.get_or_set("key", CountingFactory(), type=User))
         await store.wait_until_idle()

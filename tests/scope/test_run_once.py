@@ -29,7 +29,10 @@ class Work:
     """Work on "key" whose outcome is what its function returns."""
 
     key = "key"
+    template = None
     lease = "work:key"
+    owner = None
+    answer_ms = None
     cancel_body = True
 
     def __init__(self, run: Callable[[], Awaitable[Any]], outcomes: dict[str, Any]) -> None:
@@ -50,8 +53,8 @@ async def adapter() -> AsyncIterator[MemoryAdapter]:
         yield adapter
 
 
-@pytest.fixture
-def runtime(adapter: MemoryAdapter) -> Runtime:
+@pytest_asyncio.fixture
+async def runtime(adapter: MemoryAdapter) -> Runtime:
     return open_runtime(adapter)
 
 

@@ -76,7 +76,7 @@ async def test_a_missing_option_is_named() -> None:
 @pytest.mark.asyncio
 async def test_an_unknown_backend_lists_the_installed_ones_and_proposes_no_distribution() -> None:
     with pytest.raises(UnknownBackend) as caught:
-        await Scope(backend="postgres").open()
+        await Scope(backend="mongodb").open()
     installed = caught.value.installed
     assert {"memory", "plain", "server", "sqlite"} <= set(installed)
     assert f"installed: {', '.join(installed)}" in str(caught.value)
@@ -189,7 +189,7 @@ async def test_an_error_in_a_file_names_the_file(text: str, message: str) -> Non
 @pytest.mark.asyncio
 async def test_a_goscope_setting_that_is_not_a_table_is_refused() -> None:
     write_file("pyproject.toml", "[tool]\ngoscope = 7\n")
-    assert "tool.goscope in pyproject.toml must be a table" in await error_of(Scope())
+    assert "tool.goscope in pyproject.toml must be tables" in await error_of(Scope())
 
 
 @pytest.mark.asyncio
@@ -198,3 +198,36 @@ async def test_an_error_in_the_variable_names_the_variable(
 ) -> None:
     monkeypatch.setenv("GOSCOPE_URL", "server://db?hots=db")
     assert "in GOSCOPE_URL 'server://db'" in await error_of(Scope())
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("pyproject.toml", b"tool = 3", "must be tables"),
+        ("pyproject.toml", b"[tool]\ngoscope = 3", "must be tables"),
+        ("goscope.toml", b"url = '\xff'", "cannot be read"),
+        ("goscope.toml", b"url = " + b"[" * 100_000, "cannot be read"),
+        ("goscope.toml", b"backend = 'plain'\nsize = " + b"[" * 300 + b"]" * 300, "option 'size'"),
+        ("goscope.toml", b"url = 3", "must be a string"),
+    ],
+)
+async def test_a_file_that_is_not_what_it_should_be_is_a_configuration_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    message = await error_of(Scope())
+    assert reason in message
+    assert name in message
+
+
+@pytest.mark.asyncio
+async def test_without_a_working_directory_no_backend_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "no backend was chosen" in await error_of(Scope())

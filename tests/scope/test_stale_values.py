@@ -69,7 +69,7 @@ class RefreshedEntries(RecordCacheProvider):
 async def test_a_value_refreshed_between_lookup_and_grant_is_not_refreshed_again() -> None:
     clock = FakeClock()
     adapter = MemoryAdapter(clock=clock)
-    adapter.cache = RefreshedEntries(adapter.context, adapter)
+    adapter.cache = RefreshedEntries(adapter.context, adapter, adapter.lease.notifier)
     async with Scope(persistence=adapter) as gs:
         await gs.cache.set("key", "old", "5m", stale_for="1h")
         await clock.advance("6m")
@@ -104,7 +104,7 @@ async def test_a_failed_refresh_is_reported_and_retried(store: Store, gs: Scope)
             await wait_until(lambda: isinstance(events[-1], CacheRefreshFailed))
             await ticks()  # the refresh ends after it has emitted its failure
     failures = [event for event in events if isinstance(event, CacheRefreshFailed)]
-    assert [event.error for event in failures] == ["ZeroDivisionError()"] * 2
+    assert [event.error_type for event in failures] == ["ZeroDivisionError"] * 2
 
 
 async def test_closing_ends_a_refresh_and_allows_a_later_one(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from goscope import CorruptValue, Scope, SerializationError, TaskContext
+from goscope import CorruptValue, Scope, ScopeNotOpen, SerializationError, TaskContext
 
 from .support import PausedCall, Store, lease_watchers, ticks
 from .tasks import Interrupted, State, fail_after_saving, saved_checkpoints
@@ -166,3 +166,60 @@ async def test_saving_by_interval_ends_with_the_task(store: Store, gs: Scope, fa
     assert len(await saved_checkpoints(gs)) == fails
     assert not [task for task in asyncio.all_tasks() if "_save_every_interval" in repr(task)]
     assert lease_watchers() == []
+
+
+async def test_a_second_cancellation_does_not_lose_the_last_update(gs: Scope) -> None:
+    for ticks_between in range(8):
+        paused = PausedCall()
+
+        async def body(task: TaskContext[Any], paused: PausedCall = paused) -> None:
+            task.checkpoint.update(State(99))
+            await paused.run()
+
+        run = asyncio.create_task(gs.tasks.run("etl", body, save_interval="1h"))
+        await paused.started()
+        run.cancel()
+        await ticks(ticks_between)
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert (await saved_checkpoints(gs))[-1].data == {"done": 99}, ticks_between
+        await gs.tasks.run("etl", lambda task: ticks())
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_an_update_after_the_run_is_refused_and_starts_nothing(
+    gs: Scope, fails: bool
+) -> None:
+    kept: list[TaskContext[Any]] = []
+
+    async def body(task: TaskContext[Any]) -> None:
+        kept.append(task)
+        if fails:
+            raise ZeroDivisionError
+
+    await asyncio.gather(gs.tasks.run("etl", body), return_exceptions=True)
+    before = asyncio.all_tasks()
+    with pytest.raises(RuntimeError, match="the run of task 'etl' has ended"):
+        kept[0].checkpoint.update(State(1))
+    assert asyncio.all_tasks() == before
+
+
+async def test_closing_the_scope_saves_the_last_update(store: Store) -> None:
+    gs = store.scope()
+    await gs.open()
+    paused = PausedCall()
+
+    async def body(task: TaskContext[Any]) -> None:
+        task.checkpoint.update(State(99))
+        await paused.run()
+        task.checkpoint.update(State(100))
+
+    run = asyncio.create_task(gs.tasks.run("etl", body, save_interval="1h"))
+    await paused.started()
+    await gs.close()
+    async with store.scope() as later:
+        assert [row.data for row in await saved_checkpoints(later)] == [{"done": 99}]
+    paused.resume()
+    with pytest.raises(ScopeNotOpen, match="its last state was saved"):
+        await run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,10 @@ import pytest
 
 from goscope import Scope
 
-from .support import leases_of
+from .support import leases_of, wait_until
 from .workers import EXPIRING, bodies_started, end_bodies, journal, outlive_lease, workers
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.long]
 
 
 async def saved_data(folder: Path) -> list[Any]:
@@ -23,9 +25,16 @@ async def saved_data(folder: Path) -> list[Any]:
         return [checkpoint.data for checkpoint in await checkpoints.list("key")]
 
 
+def queued(folder: Path) -> int:
+    """How many processes have joined a wait queue in the file."""
+    with contextlib.closing(sqlite3.connect(folder / "app.db")) as connection:
+        count = connection.execute("SELECT count(*) FROM go_goscope_lock_queue").fetchall()
+    return int(count[0][0])
+
+
 async def test_a_task_that_another_process_runs_is_refused(tmp_path: Path) -> None:
-    """As soon as its owner has renewed the lease, which takes 3 s here."""
-    async with workers(tmp_path, 2, lease_ttl="9s") as [owner, second]:
+    """At once: its owner's process exists, so nobody waits for a lease of an hour."""
+    async with workers(tmp_path, 2) as [owner, second]:
         owner.send("run_task", until="end")
         await bodies_started(tmp_path, 1)
         assert await second.call("run_task") == ["TaskAlreadyRunning"]
@@ -35,7 +44,44 @@ async def test_a_task_that_another_process_runs_is_refused(tmp_path: Path) -> No
     assert journal(tmp_path) == [owner.pid]
 
 
-async def test_with_a_wait_a_run_starts_after_the_owner_in_another_process(tmp_path: Path) -> None:
+async def test_four_processes_at_once_run_a_task_once(tmp_path: Path) -> None:
+    async with workers(tmp_path, 4) as started:
+        for worker in started:
+            worker.send("run_task", until="end")
+        await bodies_started(tmp_path, 1)
+        [owner] = [worker for worker in started if worker.pid in journal(tmp_path)]
+        for worker in started:
+            if worker is not owner:
+                assert await worker.results() == ["TaskAlreadyRunning"]
+        end_bodies(tmp_path)
+        assert await owner.results() == [None]
+    assert journal(tmp_path) == [owner.pid]
+
+
+@pytest.mark.parametrize("decorated", ["run_task", "call_resumable"])
+async def test_four_processes_that_wait_for_one_another_run_a_task_once(
+    tmp_path: Path, decorated: str
+) -> None:
+    async with workers(tmp_path, 4) as started:
+        for worker in started:
+            worker.send(decorated, until="end", options={"wait": "1m"})
+        await bodies_started(tmp_path, 1)
+        await wait_until(lambda: queued(tmp_path) == 3)
+        end_bodies(tmp_path)
+        results = sorted([str((await worker.results())[0]) for worker in started])
+        assert results == ["None", *["TaskAlreadyRunning"] * 3]
+    assert len(journal(tmp_path)) == 1
+
+
+async def test_four_processes_with_after_wait_run_a_task_four_times(tmp_path: Path) -> None:
+    async with workers(tmp_path, 4) as started:
+        for worker in started:
+            worker.send("run_task", options={"wait": "1m", "after_wait": "run"})
+        assert [await worker.results() for worker in started] == [[None]] * 4
+    assert sorted(journal(tmp_path)) == sorted(worker.pid for worker in started)
+
+
+async def test_with_a_wait_a_run_resumes_after_an_owner_that_failed(tmp_path: Path) -> None:
     async with (
         workers(tmp_path, 2, lease_ttl="6s") as [owner, second],
         Scope(backend="sqlite", path=tmp_path / "app.db") as gs,
@@ -69,7 +115,7 @@ async def test_a_save_by_an_owner_that_overslept_its_lease_is_refused(tmp_path: 
         late.send("run_task", until="end", blocks_loop=True, saves=[1], late_saves=[99])
         await bodies_started(tmp_path, 1)
         late.suspend()
-        second.send("run_task", until="end second")
+        second.send("run_task", until="end second", options={"wait": "1m"})
         await bodies_started(tmp_path, 2)
         end_bodies(tmp_path)
         late.resume()
@@ -89,7 +135,7 @@ async def test_an_owner_that_overslept_its_lease_deletes_no_checkpoints(tmp_path
         late.send("run_task", until="end", blocks_loop=True, saves=[1])
         await bodies_started(tmp_path, 1)
         late.suspend()
-        second.send("run_task", until="end second", saves=[2])
+        second.send("run_task", until="end second", saves=[2], options={"wait": "1m"})
         await bodies_started(tmp_path, 2)
         end_bodies(tmp_path)
         late.resume()

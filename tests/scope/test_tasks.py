@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from goscope import Checkpoint, Progress, Scope, TaskAlreadyRunning, TaskContext
-from goscope.events import CheckpointSaved, TaskCompleted, TaskResumed
+from goscope.events import CheckpointSaved, TaskCompleted, TaskFailed, TaskResumed, TaskStarted
 from goscope.testing import record_events
 
 from .support import PausedCall, Store, lease_watchers, ticks
@@ -215,7 +215,14 @@ async def test_saves_resumption_and_completion_emit_events(gs: Scope) -> None:
         await fail_after_saving(gs, 30)
         await gs.tasks.run("etl", lambda task: ticks())
     emitted = [event for event in events if event.key == "etl"]
-    assert [type(event) for event in emitted] == [CheckpointSaved, TaskResumed, TaskCompleted]
+    assert [type(event) for event in emitted] == [
+        TaskStarted,
+        CheckpointSaved,
+        TaskFailed,
+        TaskStarted,
+        TaskResumed,
+        TaskCompleted,
+    ]
     steps = [
         (event.sequence, event.progress)
         for event in emitted
@@ -243,6 +250,7 @@ async def test_the_durations_are_those_of_the_save_and_the_run(
     with record_events(gs) as events:
         await gs.tasks.run("etl", body)
     assert [(type(event), event.duration_ms) for event in events] == [
+        (TaskStarted, 0),
         (CheckpointSaved, 1000),
         (TaskCompleted, 3000),
     ]

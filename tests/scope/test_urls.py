@@ -62,7 +62,7 @@ async def test_a_file_is_relative_with_three_slashes_and_absolute_with_four(
         ("server://db?tls=perhaps", "option 'tls' in the URL 'server://db'"),
         ("server://db?host=other", "option 'host' in the URL 'server://db': is given twice"),
         ("server://db?tls=1&tls=0", "is given twice"),
-        ("redis://db", "no backend named 'redis' is installed"),
+        ("mongodb://db", "no backend named 'mongodb' is installed"),
         ("server://[db", "is not a valid URL"),
         ("server://db:port", "has an invalid port"),
     ],

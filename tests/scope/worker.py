@@ -57,11 +57,20 @@ class Request:
         match self.call:
             case "get_or_set":
                 return await gs.cache.get_or_set("key", self._body, **self.options)
+            case "delete":
+                return await gs.cache.delete("key")
+            case "delete_by_tag":
+                return await gs.cache.delete_by_tag("tag")
+            case "clear":
+                return await gs.cache.clear()
             case "run_idempotent":
                 result = await gs.idempotency.run_detailed("key", self._body, **self.options)
                 return [result.value, result.replayed]
             case "run_task":
-                return await gs.tasks.run("key", self._task, **self.options)
+                tasks: Any = gs.tasks  # with options of any type, no overload is the one
+                return await tasks.run("key", self._task, **self.options)
+            case "call_resumable":
+                return await gs.resumable("key", **self.options)(self._task)()
             case "call_circuit":
                 return await gs.circuit_breaker("key", **self.options).call(self._body)
             case "force_open" | "force_close" | "reset":

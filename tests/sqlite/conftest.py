@@ -47,6 +47,22 @@ def query(path: Path) -> Query:
     return run
 
 
+@pytest_asyncio.fixture
+async def threaded(path: Path, clock: FakeClock) -> AsyncIterator[SQLiteAdapter]:
+    """As ``adapter``, with every write in the thread."""
+    async with SQLiteAdapter(
+        path, locks="shared", writes="thread", busy_timeout="60s", clock=clock
+    ) as adapter:
+        yield adapter
+
+
+@pytest.fixture
+def no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a batch run to its end, even if the machine is slow."""
+    for limit in ("MAX_LOOP_BATCH_S", "MAX_THREAD_BATCH_S"):
+        monkeypatch.setattr(f"goscope_sqlite._engine.writer.{limit}", 60)
+
+
 class Now:
     """A clock in seconds that only moves when it is set."""
 
@@ -61,6 +77,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Now:
     """The clock that measures reads and ticks."""
     now = Now()
     for place in (
+        "goscope_sqlite._engine.place",
         "goscope_sqlite._engine.reader",
         "goscope_sqlite._engine.shared_read",
         "goscope._tools.loop_budget",

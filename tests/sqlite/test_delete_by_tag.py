@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,13 @@ class Traced:
         self.statements.append(sql.replace("?", "'?'"))
         return await self._database.read_all(sql, parameters)
 
-    async def submit(self, work: Callable[[sqlite3.Connection], Any], *, rows: int = 1) -> Any:
+    async def submit(
+        self,
+        work: Callable[[sqlite3.Connection], Any],
+        *,
+        rows: int = 1,
+        autocommit: bool = False,
+    ) -> Any:
         def traced(connection: sqlite3.Connection) -> Any:
             connection.set_trace_callback(self.statements.append)
             try:
@@ -36,7 +43,7 @@ class Traced:
             finally:
                 connection.set_trace_callback(None)
 
-        return await self._database.submit(traced, rows=rows)
+        return await self._database.submit(traced, rows=rows, autocommit=autocommit)
 
 
 async def delete_by_tag(adapter: SQLiteAdapter, tag: str) -> tuple[int, list[str]]:
@@ -77,3 +84,16 @@ async def test_deleting_by_tag_runs_no_statement_for_other_entries(adapter: SQLi
     await tag_some(adapter, "few", 3)
     _, among_many = await delete_by_tag(adapter, "few")
     assert len(among_many) == len(alone)
+
+
+async def test_a_scope_without_a_prefix_does_not_reach_the_tags_of_another(
+    path: Path, adapter: SQLiteAdapter
+) -> None:
+    async with SQLiteAdapter(path, key_prefix="shop:", busy_timeout="60s") as shop:
+        await shop.cache.set("key", 1, tags=["x"])
+        await adapter.cache.set("key", 1, tags=["shop:x"])
+        assert await adapter.cache.delete_by_tag("shop:x") == 1
+        assert await shop.cache.get("key") == 1
+        await adapter.cache.set("key", 1, tags=["shop:x"])
+        assert await shop.cache.delete_by_tag("x") == 1
+        assert await adapter.cache.get("key") == 1

@@ -104,6 +104,18 @@ async def test_a_network_file_system_is_refused(
             pass
 
 
+@pytest.mark.parametrize("kind", ["virtiofs", "9p", "fuse.grpcfuse", "vboxsf", "fuse.juicefs"])
+async def test_a_file_system_shared_with_a_host_is_refused_unless_it_is_allowed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    mountinfo = path.with_name("mountinfo")
+    mountinfo.write_text(f"22 1 8:1 / {path.parent} rw,relatime - {kind} host rw\n")
+    monkeypatch.setattr(file, "MOUNTINFO", mountinfo)
+    await refused(path, InvalidOption, rf"shared with a host \({kind}\).*allow_shared_filesystem")
+    async with SQLiteAdapter(path, allow_shared_filesystem=True) as adapter:
+        await adapter.cache.set("key", 1)
+
+
 async def test_an_outdated_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MINIMUM_SQLITE", (99, 0, 0))
     await refused(path, BackendUnavailable, r"needs 3\.35")

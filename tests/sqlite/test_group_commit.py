@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -14,10 +13,9 @@ import pytest
 from goscope import Checkpoint
 from goscope.errors import BackendError
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._engine.batch import Write
 
 from .conftest import Query
-from .writes import Gate, insert, inserted, together
+from .writes import LARGE, Gate, insert, inserted, together
 
 pytestmark = pytest.mark.asyncio
 
@@ -37,8 +35,9 @@ def data_version(path: Path) -> Iterator[Callable[[], int]]:
 # --- sharing a transaction -----------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_time_limit")
 async def test_queued_writes_are_committed_together(
-    adapter: SQLiteAdapter, data_version: Callable[[], int]
+    threaded: SQLiteAdapter, data_version: Callable[[], int]
 ) -> None:
     def write(number: int) -> Callable[[sqlite3.Connection], int]:
         def work(connection: sqlite3.Connection) -> int:
@@ -47,26 +46,18 @@ async def test_queued_writes_are_committed_together(
 
         return work
 
-    versions = await together(adapter, *(write(number) for number in range(100)))
+    versions = await together(threaded, *(write(number) for number in range(100)))
     assert len(set(versions)) == 1
 
 
-async def test_a_lone_write_starts_at_once(adapter: SQLiteAdapter) -> None:
-    for _ in range(3):
-        write = adapter._database.submit(insert("w1"))
-        assert isinstance(write, Write)
-        assert write.started
-        with contextlib.suppress(BackendError):  # from the second time on the key exists
-            await write
-
-
+@pytest.mark.usefixtures("no_time_limit")
 async def test_after_a_batch_the_writes_of_one_tick_share_a_commit(
-    adapter: SQLiteAdapter, data_version: Callable[[], int]
+    threaded: SQLiteAdapter, data_version: Callable[[], int]
 ) -> None:
     """Else every other transaction of concurrent writers would have a single write."""
-    await together(adapter, insert("w1"), insert("w2"))
+    await together(threaded, insert("w1"), insert("w2"))
     before = data_version()
-    submit = adapter._database.submit
+    submit = threaded._database.submit
     first = submit(insert("w3"))
     second = submit(lambda _: data_version())
     await first
@@ -74,7 +65,7 @@ async def test_after_a_batch_the_writes_of_one_tick_share_a_commit(
 
 
 async def test_a_slow_batch_is_committed_early_for_other_processes(
-    adapter: SQLiteAdapter, query: Query
+    threaded: SQLiteAdapter, query: Query
 ) -> None:
     """The second write of the batch runs in a later transaction than the slow first one."""
     seen: list[list[str]] = []
@@ -84,10 +75,10 @@ async def test_a_slow_batch_is_committed_early_for_other_processes(
         threading.Event().wait(0.05)  # longer than the limit of a batch
 
     with Gate() as gate:
-        running = adapter._database.submit(gate)
+        running = threaded._database.submit(gate, rows=LARGE)
         writes = [
-            adapter._database.submit(slow),
-            adapter._database.submit(lambda _: seen.append(inserted(query))),
+            threaded._database.submit(slow),
+            threaded._database.submit(lambda _: seen.append(inserted(query))),
         ]
     await asyncio.gather(running, *writes)
     assert seen == [["w1"]]
@@ -135,13 +126,14 @@ async def test_a_lone_statement_runs_without_a_transaction(adapter: SQLiteAdapte
     ]
 
 
+@pytest.mark.usefixtures("no_time_limit")
 async def test_a_statement_beside_other_writes_shares_their_transaction(
-    adapter: SQLiteAdapter, data_version: Callable[[], int]
+    threaded: SQLiteAdapter, data_version: Callable[[], int]
 ) -> None:
     with Gate() as gate:
-        running = adapter._database.submit(gate)
-        first = adapter._database.submit(insert("w1"), autocommit=True)
-        second = adapter._database.submit(lambda _: data_version())
+        running = threaded._database.submit(gate, rows=LARGE)
+        first = threaded._database.submit(insert("w1"), autocommit=True)
+        second = threaded._database.submit(lambda _: data_version())
         before = data_version()
     await asyncio.gather(running, first)
     assert await second == before

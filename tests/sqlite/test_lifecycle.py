@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from goscope import ScopeNotOpen
-from goscope.errors import BackendUnavailable, SchemaMismatch
+from goscope.errors import BackendError, BackendUnavailable, SchemaMismatch
 from goscope.providers import Capability
 from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite.schema import VERSION
@@ -292,3 +293,19 @@ async def test_opening_a_schema_from_the_future_fails_without_a_retry(
     with pytest.raises(SchemaMismatch):
         await SQLiteAdapter(path, busy_timeout="1h").connect()
     assert pauses == []
+
+
+@pytest.mark.asyncio
+async def test_a_reader_that_cannot_be_opened_is_a_named_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    adapter = SQLiteAdapter(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("goscope_sqlite._engine.reader.open_reader", fail)
+        with pytest.raises(BackendError, match="disk I/O error"):
+            await adapter.connect()
+    async with adapter:
+        await adapter.cache.set("key", 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -231,3 +232,17 @@ async def test_the_head_of_the_queue_polls_often_again(
         await handle.release()
         await pass_until(clock, wait.done, third)
         assert wait.result()
+
+
+async def test_a_queued_process_is_listed_until_its_heartbeats_stop(
+    adapter: SQLiteAdapter, waiting: asyncio.Task[bool], query: Query
+) -> None:
+    inspection = adapter.inspection
+    [waiter] = [it async for it in inspection.waiters("k*")]
+    assert (waiter.kind, waiter.key, waiter.pid) == ("lock", "key", os.getpid())
+    assert waiter.waited_ms is not None
+    assert waiter.waited_ms >= 100
+    assert [it async for it in inspection.waiters("other*")] == []
+    assert (await inspection.totals()).waiters.count == 1
+    query("UPDATE go_goscope_lock_queue SET last_heartbeat = last_heartbeat - 1001")
+    assert [it async for it in inspection.waiters()] == []

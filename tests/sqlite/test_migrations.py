@@ -101,7 +101,7 @@ def at_current_version(rows: dict[str, list[tuple[Any, ...]]]) -> dict[str, Any]
     """The rows of a file at version 1 as a migrated file holds them."""
     expected = {RENAMED.get(table, table): values for table, values in rows.items()}
     meta = dict(rows["go_goscope_meta"]) | {"schema_version": VERSION}
-    return expected | {"go_goscope_meta": sorted(meta.items())}
+    return expected | {"go_goscope_meta": sorted(meta.items()), "go_goscope_processes": []}
 
 
 # --- every row survives --------------------------------------------------------------------------

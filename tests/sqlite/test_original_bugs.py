@@ -140,7 +140,7 @@ async def test_acquiring_does_not_scan_other_held_locks(adapter: SQLiteAdapter) 
     locks = MemoryLockProvider(adapter.context)
     for number in range(1000):
         assert await locks.acquire(f"held:{number}")
-    locks._grants = Unscannable(locks._grants)
+    locks._table._grants = Unscannable(locks._table._grants)
     handle = await locks.acquire("key")
     assert handle is not None
     assert await locks.acquire("key") is None

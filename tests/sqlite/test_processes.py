@@ -205,6 +205,7 @@ with open(sys.argv[1] + "-shm", "r+b", buffering=0) as index:
 counters in the two copies of the WAL-index header differ."""
 
 
+@pytest.mark.long
 @pytest.mark.asyncio
 async def test_a_process_suspended_while_committing_is_named_as_the_cause(path: Path) -> None:
     """SQLite retries for 10 s, whatever the busy timeout; a read and a write wait concurrently."""

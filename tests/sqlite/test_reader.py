@@ -13,9 +13,11 @@ from typing import Any, Literal
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._engine.reader import SLOW_READ_S, THREAD_READS_S, Reader
+from goscope_sqlite._engine.place import SLOW_S, THREAD_S
+from goscope_sqlite._engine.reader import Reader
 
 from .conftest import Now
+from .writes import LARGE
 
 pytestmark = pytest.mark.asyncio
 
@@ -41,7 +43,9 @@ async def where(
 
     reader = reader_of(adapter)
     await asyncio.sleep(0)  # a new tick, so that the read does not wait for one
-    connections = (reader._in_loop, reader._in_thread)
+    in_loop = adapter._database._writer.connection
+    assert in_loop is not None
+    connections = (in_loop, reader._in_thread)
     for connection in connections:
         connection.set_trace_callback(trace)
     await adapter.cache.get("key")
@@ -61,24 +65,24 @@ async def test_a_point_read_runs_where_the_option_says(path: Path, reads: Any, p
 async def test_three_slow_reads_send_reads_to_the_thread_for_a_while(
     adapter: SQLiteAdapter, now: Now
 ) -> None:
-    places = [await where(adapter, now, 2 * SLOW_READ_S) for _ in range(4)]
+    places = [await where(adapter, now, 2 * SLOW_S) for _ in range(4)]
     assert places == ["loop", "loop", "loop", "thread"]
-    now.seconds += THREAD_READS_S * 0.9
+    now.seconds += THREAD_S * 0.9
     assert await where(adapter, now) == "thread"
-    now.seconds += THREAD_READS_S * 0.2
+    now.seconds += THREAD_S * 0.2
     assert [await where(adapter, now) for _ in range(5)] == ["loop"] * 5
 
 
 async def test_one_slow_read_among_many_changes_nothing(adapter: SQLiteAdapter, now: Now) -> None:
     for _ in range(4):
-        assert await where(adapter, now, 2 * SLOW_READ_S) == "loop"
+        assert await where(adapter, now, 2 * SLOW_S) == "loop"
         for _ in range(8):
             assert await where(adapter, now) == "loop"
 
 
 async def test_the_option_loop_keeps_slow_reads_in_the_loop(path: Path, now: Now) -> None:
     async with SQLiteAdapter(path, reads="loop") as adapter:
-        assert [await where(adapter, now, 2 * SLOW_READ_S) for _ in range(5)] == ["loop"] * 5
+        assert [await where(adapter, now, 2 * SLOW_S) for _ in range(5)] == ["loop"] * 5
 
 
 async def test_a_read_of_a_locked_file_waits_in_the_thread(
@@ -140,6 +144,7 @@ async def test_consecutive_reads_let_other_tasks_run(
 ) -> None:
     """An await that never suspends never yields to the loop."""
     await adapter.cache.set("key", 1)
+    await asyncio.sleep(0)  # ends the tick on the other clock
     slow_down(monkeypatch)
 
     async def read() -> None:
@@ -154,6 +159,7 @@ async def test_the_reads_of_many_tasks_share_a_tick(
 ) -> None:
     """A full budget for each resumed task would make the tick many times as long."""
     await adapter.cache.set("key", 1)
+    await asyncio.sleep(0)  # ends the tick on the other clock
     slow_down(monkeypatch)
 
     async def read() -> None:
@@ -167,6 +173,7 @@ async def test_a_task_that_reads_once_does_not_wait_for_tasks_that_read_often(
     adapter: SQLiteAdapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await adapter.cache.set("key", 1)
+    await asyncio.sleep(0)  # ends the tick on the other clock
     slow_down(monkeypatch)
     done: list[int] = []
 
@@ -185,7 +192,7 @@ async def test_a_task_that_reads_once_does_not_wait_for_tasks_that_read_often(
 
 async def test_long_reads_do_not_wait_for_writes(adapter: SQLiteAdapter) -> None:
     opened = threading.Event()
-    writing = adapter._database.submit(lambda _: opened.wait(120))
+    writing = adapter._database.submit(lambda _: opened.wait(120), rows=LARGE)
     try:
         async with asyncio.timeout(60):
             assert await adapter.cache.keys() == []
@@ -194,3 +201,17 @@ async def test_long_reads_do_not_wait_for_writes(adapter: SQLiteAdapter) -> None
     finally:
         opened.set()
         await writing
+
+
+async def test_has_leaves_the_value_where_it_is(adapter: SQLiteAdapter) -> None:
+    """A long value takes as long to read as it has pages."""
+    await adapter.cache.set("key", "x" * 100_000)
+    statements: list[str] = []
+    connection = adapter._database._writer.connection
+    assert connection is not None
+    connection.set_trace_callback(statements.append)
+    assert await adapter.cache.has("key")
+    assert not await adapter.cache.has("absent")
+    connection.set_trace_callback(None)
+    assert all(text.startswith("SELECT value IS NOT NULL") for text in statements)
+    assert len(statements) == 2

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 
 from goscope_sqlite import SQLiteAdapter
 
 from .conftest import Query
-from .writes import Gate, insert, inserted
+from .writes import LARGE, Gate, insert, inserted
 
 pytestmark = pytest.mark.asyncio
 
@@ -20,7 +22,7 @@ async def test_a_write_cancelled_before_it_starts_is_never_applied(
 ) -> None:
     submit = adapter._database.submit
     with Gate() as gate:
-        running = submit(gate)
+        running = submit(gate, rows=LARGE)
         await gate.wait_entered()
         waiting = submit(insert("w1"))
         assert waiting.cancel()
@@ -40,7 +42,7 @@ async def test_a_caller_cancelled_during_its_write_waits_for_the_outcome(
         gate(connection)
 
     async def call() -> None:
-        await adapter._database.submit(work)
+        await adapter._database.submit(work, rows=LARGE)
 
     with gate:
         task = asyncio.create_task(call())
@@ -64,7 +66,7 @@ async def test_a_timeout_around_a_write_raises_timeout_error(
             assert deadline is not None
             # Timers run in the order of their deadlines, however late they are.
             asyncio.get_running_loop().call_at(deadline + 0.05, gate.open)
-            await adapter._database.submit(gate)
+            await adapter._database.submit(gate, rows=LARGE)
 
     with gate, pytest.raises(TimeoutError):
         await call()
@@ -108,7 +110,7 @@ async def test_a_release_cancelled_in_the_queue_is_applied(
     handle = await adapter.lock.acquire("key")
     assert handle is not None
     with Gate() as gate:
-        running = adapter._database.submit(gate)
+        running = adapter._database.submit(gate, rows=LARGE)
         await gate.wait_entered()
         releasing = asyncio.create_task(handle.release())
         await asyncio.sleep(0)
@@ -119,3 +121,34 @@ async def test_a_release_cancelled_in_the_queue_is_applied(
     with pytest.raises(asyncio.CancelledError):
         await releasing
     assert await adapter.lock.holder("key") is None
+
+
+@pytest.mark.parametrize("how", ["clear", "delete_many", "delete_by_tag"])
+async def test_a_deletion_of_many_entries_stops_between_two_writes_and_can_be_repeated(
+    adapter: SQLiteAdapter, query: Query, how: str
+) -> None:
+    """Each write removes 100 entries, with their tags."""
+    keys = [str(number) for number in range(1000)]
+    await asyncio.gather(*(adapter.cache.set(key, 1, tags=["tag"]) for key in keys))
+
+    def remove() -> Coroutine[Any, Any, object]:
+        if how == "clear":
+            return adapter.cache.clear()
+        if how == "delete_many":
+            return adapter.cache.delete_many(keys)
+        return adapter.cache.delete_by_tag("tag")
+
+    def counts() -> set[int]:
+        tables = ("cache", "cache_companion", "cache_tags")
+        return {query(f"SELECT count(*) FROM go_goscope_{table}")[0][0] for table in tables}
+
+    removing = asyncio.create_task(remove())
+    while counts() == {1000}:  # noqa: ASYNC110  # the condition is about the file
+        await asyncio.sleep(0)
+    removing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await removing
+    [left] = counts()
+    assert left % 100 == 0
+    await remove()
+    assert counts() == {0}

@@ -18,8 +18,9 @@ from .writes import LONG, insert, inserted, limit_to_free_pages, together
 pytestmark = pytest.mark.asyncio
 
 
+@pytest.mark.usefixtures("no_time_limit")
 async def test_a_write_that_fails_before_a_change_leaves_the_transaction_intact(
-    adapter: SQLiteAdapter, path: Path, query: Query
+    threaded: SQLiteAdapter, path: Path, query: Query
 ) -> None:
     """The other writes are still committed in the transaction that they started in."""
 
@@ -32,33 +33,35 @@ async def test_a_write_that_fails_before_a_change_leaves_the_transaction_intact(
             """A number that changes with each commit."""
             return int(other.execute("PRAGMA data_version").fetchall()[0][0])
 
-        outcomes = await together(adapter, insert("w1"), fail, version, insert("w2"), version)
+        outcomes = await together(threaded, insert("w1"), fail, version, insert("w2"), version)
     assert isinstance(outcomes[1], LookupError)
     assert outcomes[2] == outcomes[4]
     assert inserted(query) == ["w1", "w2"]
 
 
+@pytest.mark.usefixtures("no_time_limit")
 async def test_a_write_that_fails_after_a_change_undoes_only_that_change(
-    adapter: SQLiteAdapter, query: Query
+    threaded: SQLiteAdapter, query: Query
 ) -> None:
     def fail(connection: sqlite3.Connection) -> None:
         insert("w9")(connection)
         raise LookupError("no")
 
-    outcomes = await together(adapter, insert("w1"), fail, insert("w2"))
+    outcomes = await together(threaded, insert("w1"), fail, insert("w2"))
     assert outcomes[0] == "w1"
     assert isinstance(outcomes[1], LookupError)
     assert outcomes[2] == "w2"
     assert inserted(query) == ["w1", "w2"]
 
 
+@pytest.mark.usefixtures("no_time_limit")
 async def test_a_write_that_does_not_fit_on_the_disk_fails_alone(
-    adapter: SQLiteAdapter, query: Query
+    threaded: SQLiteAdapter, query: Query
 ) -> None:
     """SQLite itself then rolls back the whole batch, including the writes that had succeeded."""
-    submit = adapter._database.submit
-    await limit_to_free_pages(adapter, query, 5)
-    outcomes = await together(adapter, insert("w1"), insert("w9", LONG), insert("w2"))
+    submit = threaded._database.submit
+    await limit_to_free_pages(threaded, query, 5)
+    outcomes = await together(threaded, insert("w1"), insert("w9", LONG), insert("w2"))
     assert outcomes[0] == "w1"
     assert outcomes[2] == "w2"
     assert isinstance(outcomes[1], BackendFull)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite._engine.batch import WriteQueue
+from goscope_sqlite._engine.writer import MAX_LOOP_ROWS
 
 from .conftest import Query
 
@@ -28,6 +32,17 @@ def insert(key: str, value: object = 0) -> Callable[[sqlite3.Connection], str]:
 
 def inserted(query: Query) -> list[str]:
     return [key for (key,) in query("SELECT key FROM go_goscope_meta WHERE key GLOB 'w[0-9]*'")]
+
+
+@contextmanager
+def write_lock(path: Path) -> Generator[None]:
+    """Hold the write lock as another process would."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.close()
 
 
 class Gate:
@@ -54,18 +69,20 @@ class Gate:
         assert await asyncio.to_thread(self._entered.wait, 60)
 
 
-def remove_time_limit(adapter: SQLiteAdapter) -> None:
-    """Let a batch run to its end, even if the machine is slow."""
-    adapter._database._queue._max_work_s = 60
+LARGE = MAX_LOOP_ROWS + 1
+"""The number of rows of a write that runs in the thread."""
+
+
+def queue_of(adapter: SQLiteAdapter) -> WriteQueue:
+    return adapter._database._writer._queue
 
 
 async def together(
     adapter: SQLiteAdapter, *works: Callable[[sqlite3.Connection], Any]
 ) -> list[Any]:
     """Submit the writes behind a blocked one, so that they share a batch. Return the outcomes."""
-    remove_time_limit(adapter)
     with Gate() as gate:
-        running = adapter._database.submit(gate)
+        running = adapter._database.submit(gate, rows=LARGE)
         writes = [adapter._database.submit(work) for work in works]
     await running
     return await asyncio.gather(*writes, return_exceptions=True)
@@ -73,13 +90,12 @@ async def together(
 
 async def set_together(adapter: SQLiteAdapter, entries: list[tuple[str, object]]) -> list[Any]:
     """Set the entries behind a blocked write, so that they share a batch. Return the outcomes."""
-    remove_time_limit(adapter)
     with Gate() as gate:
-        running = adapter._database.submit(gate)
+        running = adapter._database.submit(gate, rows=LARGE)
         await gate.wait_entered()
         sets = [asyncio.create_task(adapter.cache.set(*entry)) for entry in entries]
         async with asyncio.timeout(60):
-            while len(adapter._database._queue) < len(entries):  # noqa: ASYNC110  # sets no event
+            while len(queue_of(adapter)) < len(entries):  # noqa: ASYNC110  # sets no event
                 await asyncio.sleep(0)
     await running
     return await asyncio.gather(*sets, return_exceptions=True)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from goscope.errors import GoscopeError
-from goscope_sqlite import SQLiteAdapter
+from goscope.providers import PersistenceAdapter
 
 from .event_log import Entry, Log
 
@@ -26,7 +26,7 @@ METHODS: Final = {
 WRITES: Final = [f"{ability}.{method}" for ability in METHODS for method in METHODS[ability]]
 
 
-def record_calls(adapter: SQLiteAdapter, log: Log) -> None:
+def record_calls(adapter: PersistenceAdapter, log: Log) -> None:
     """Wrap the primitives and methods of the adapter so that each call is logged."""
     for locks in (adapter.lock, adapter.lease):
         for kind in PRIMITIVES:
@@ -45,11 +45,16 @@ def _logged_primitive(
     """Log a lock primitive. Its own future is returned, so that a cancellation reaches it."""
 
     def call(key: str, *arguments: Any) -> Awaitable[Any]:
+        if "task-finished:" in key:  # it tells waiters, and is replaced by force
+            return primitive(key, *arguments)
         token = None if kind == "grant" else arguments[0]
         ttl_ms = None if kind == "release" else arguments[1]
         entry = log.begin(kind, key, token=token, value=ttl_ms)
         future = asyncio.ensure_future(primitive(key, *arguments))
-        future.add_done_callback(functools.partial(_log_outcome, entry))
+        if future.done():  # a callback would run after the next steps of the caller
+            _log_outcome(entry, future)
+        else:
+            future.add_done_callback(functools.partial(_log_outcome, entry))
         return future
 
     return call

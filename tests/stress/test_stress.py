@@ -1,7 +1,8 @@
 """Processes use all features on one file while a supervisor kills and suspends them.
 
 ``make stress`` runs 8 processes for 60 s. ``GOSCOPE_STRESS_SECONDS`` sets the duration,
-``GOSCOPE_STRESS_SEED`` repeats the faults and the random choices of an earlier run.
+``GOSCOPE_STRESS_SEED`` repeats the faults and the random choices of an earlier run, and
+``GOSCOPE_STRESS_URL`` names another store than a file.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +23,7 @@ from .event_log import Log, read_logs
 from .history import History
 from .report import story, table
 from .rules import check
+from .store import integrity, open_scope
 from .supervisor import Supervisor
 
 SECONDS: Final = float(os.environ.get("GOSCOPE_STRESS_SECONDS", "4"))
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the logs need C
 
 def test_the_contract_holds_while_processes_are_killed_and_suspended(tmp_path: Path) -> None:
     print(f"\nGOSCOPE_STRESS_SEED={SEED}, logs in {tmp_path}")  # noqa: T201  # to repeat it
-    asyncio.run(open_circuit(tmp_path / "app.db"))
+    asyncio.run(open_circuit(tmp_path))
     with closing(Log(tmp_path, "supervisor")) as log:
         with Supervisor(tmp_path, log, PROCESSES, SEED) as supervisor:
             supervisor.run(SECONDS)
@@ -52,23 +53,22 @@ def test_the_contract_holds_while_processes_are_killed_and_suspended(tmp_path: P
         )
 
 
-async def open_circuit(path: Path) -> None:
+async def open_circuit(folder: Path) -> None:
     """Open the circuit of the service that is always down."""
     state = CircuitBreakerState(state="open", failure_count=1, last_failure_time=1)
-    async with Scope(backend="sqlite", path=str(path)) as gs:
+    async with open_scope(folder) as gs:
         circuits = gs.persistence.circuit_breaker
         assert circuits is not None
         await circuits.set_state("down", state)
 
 
 async def log_final_state(folder: Path, log: Log) -> None:
-    """Log the final contents of the file."""
+    """Log the final contents of the store."""
     history = History(read_logs(folder))
-    async with Scope(backend="sqlite", path=str(folder / "app.db")) as gs:
+    async with open_scope(folder) as gs:
         await log_counts(gs, log, history)
         await log_results(gs, log, history)
-    with closing(sqlite3.connect(folder / "app.db")) as connection:
-        log.mark("integrity", "app.db", connection.execute("PRAGMA integrity_check").fetchone()[0])
+    log.mark("integrity", "app.db", integrity(folder))
 
 
 async def log_counts(gs: Scope, log: Log, history: History) -> None:

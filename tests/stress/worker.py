@@ -23,10 +23,10 @@ from goscope.errors import (
     OperationInProgress,
     TaskAlreadyRunning,
 )
-from goscope_sqlite import SQLiteAdapter
 
 from .event_log import NS_PER_MS, NS_PER_S, Entry, Log, now
 from .recorder import record_calls
+from .store import open_scope
 
 LEASE_MS: Final = 1_000
 """The ttl of all leases with renewal."""
@@ -121,7 +121,12 @@ class Client:
 
         entry = self._log.begin("get_or_set", key)
         try:
-            entry.end(await self._gs.cache.get_or_set(key, compute, ttl=f"{COMPUTED_TTL_MS}ms"))
+            # "raise": when a suspended process keeps the file locked, no value is computed without
+            # a lease.
+            value = await self._gs.cache.get_or_set(
+                key, compute, ttl=f"{COMPUTED_TTL_MS}ms", on_store_error="raise"
+            )
+            entry.end(value)
         except ConnectionError as exc:
             entry.error(exc)
 
@@ -303,10 +308,8 @@ async def main(folder: Path, name: str, seed: str) -> None:
     stop = input_closed()
     log = Log(folder, name)
     slot = name.partition(".")[0]
-    settings: dict[str, Any] = {"locks": "shared", "sweep_interval": "500ms"}
-    path = str(folder / "app.db")
-    async with Scope(backend="sqlite", path=path, lease_ttl=f"{LEASE_MS}ms", **settings) as gs:
-        record_calls(cast(SQLiteAdapter, gs.persistence), log)
+    async with open_scope(folder, lease_ttl=f"{LEASE_MS}ms") as gs:
+        record_calls(gs.persistence, log)
         watcher = asyncio.create_task(watch_loop(log))
         sys.stdout.write("ready\n")
         sys.stdout.flush()

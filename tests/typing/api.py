@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_type
 
-from goscope import MISSING, CircuitBreaker, IdempotentResult, Scope, TaskContext
+from goscope import (
+    MISSING,
+    CircuitBreaker,
+    IdempotentResult,
+    Outcome,
+    ResultNotStored,
+    Scope,
+    TaskContext,
+    escape_pattern,
+)
 from goscope.memory import MemoryAdapter
 from goscope.providers import (
     CacheEntry,
@@ -103,6 +113,8 @@ class Repository:
 async def a_cached_method_is_bound(repository: Repository) -> None:
     assert_type(await repository.user(7), User)
     assert_type(await repository.user.invalidate(7), bool)
+    assert_type(await repository.user.refresh(user_id=7), User)
+    assert_type(repository.user.key(7), str)
 
 
 async def the_cache_of_a_scope_is_typed_as_the_providers() -> None:
@@ -114,9 +126,51 @@ async def the_cache_of_a_scope_is_typed_as_the_providers() -> None:
         assert_type(user, User)
 
 
+def plain(user_id: int) -> User:
+    raise NotImplementedError
+
+
+async def plain_functions_give_their_value() -> None:
+    assert_type(await gs.cache.get_or_set("user:7", lambda: plain(7), ttl="5m"), User)
+    assert_type(await gs.cache.get_or_set("user:7", lambda: {"name": "a"}, type=User), User)
+    assert_type(await gs.idempotency.run("user:7", lambda: plain(7)), User)
+    assert_type(await gs.circuit_breaker("api").call(lambda: plain(7)), User)
+    assert_type(await gs.tasks.run("count", lambda task: 7), int)
+
+
+def user_key(user_id: int) -> str:
+    return f"user:{user_id}"
+
+
+@gs.cached(lambda user: "1h", key=user_key, when=lambda user: True)
+async def cached_by_functions(user_id: int) -> User:
+    raise NotImplementedError
+
+
+@gs.idempotent(user_key, ttl=lambda user: None, fingerprint=["user_id"])
+async def idempotent_by_functions(user_id: int) -> User:
+    raise NotImplementedError
+
+
+async def options_may_be_functions() -> None:
+    assert_type(await cached_by_functions(7), User)
+    assert_type(cached_by_functions.key(user_id=7), str)
+    assert_type(await idempotent_by_functions(7), User)
+    assert_type(escape_pattern("*"), str)
+
+
+async def what_could_not_be_stored_is_known(key: str) -> None:
+    try:
+        await gs.idempotency.run(key, lambda: plain(7))
+    except ResultNotStored as exc:
+        assert_type(exc.reason, str)
+
+
 async def get_or_set_returns_the_factorys_type_or_the_requested_one() -> None:
     assert_type(await gs.cache.get_or_set("user:7", lambda: load(7), ttl="5m"), User)
     assert_type(await gs.cache.get_or_set("user:7", lambda: load(7), type=User), User)
+    strict = gs.cache.get_or_set("user:7", lambda: load(7), on_store_error="raise")
+    assert_type(await strict, User)
 
 
 async def locks_of_a_scope() -> None:
@@ -246,3 +300,41 @@ async def idempotent_calls() -> None:
     assert_type(result.value, User)
     assert_type(result.replayed, bool)
     assert_type(await gs.idempotency.get("greet:7"), IdempotencyRecord | None)
+
+
+def changes(connection: sqlite3.Connection) -> int:
+    return connection.total_changes
+
+
+async def changes_on_a_server(connection: object) -> int:
+    raise NotImplementedError
+
+
+async def transactions(gs: Scope, task: TaskContext[int], fence: LockHandle) -> None:
+    assert_type(await gs.transaction(changes, fence=fence), int)
+    assert_type(await gs.transaction(changes_on_a_server), int)
+    await task.checkpoint.save(7, within=changes)
+    await task.checkpoint.save(7, within=changes_on_a_server)
+
+
+async def the_callers_of_an_outcome_get_its_value(gs: Scope) -> None:
+    @gs.idempotent("charge:{order}")
+    async def charge(order: str) -> Outcome[User]:
+        return Outcome(User(order), within=changes)
+
+    @gs.idempotent("greet:{name}")
+    async def greet(name: str) -> User:
+        return User(name)
+
+    async def body() -> Outcome[User]:
+        return Outcome(User("a"), within=changes_on_a_server)
+
+    def plain_body() -> Outcome[User]:
+        return Outcome(User("a"), within=changes)
+
+    assert_type(await charge("7"), User)
+    assert_type(await greet("a"), User)
+    assert_type(await gs.idempotency.run("key", body), User)
+    assert_type(await gs.idempotency.run("key", plain_body), User)
+    assert_type(await gs.idempotency.run_detailed("key", body), IdempotentResult[User])
+    assert_type(await gs.idempotency.run("key", body, type=User), User)

@@ -37,11 +37,14 @@ class TestNoneAsMiss(Broken):
 
 
 class LikeCache(RecordCacheProvider):
-    async def _page(self, pattern: str, after: str, limit: int, now: int) -> list[str]:
+    async def _page(
+        self, pattern: str, after: str, limit: int, *, with_expired: bool = False
+    ) -> list[str]:
+        now = self.context.clock.wall_ms()
         like = pattern_regex(pattern).pattern.replace("_", ".")
         entries = sorted(await self._entries())
-        live = (key for key, entry in entries if key > after and entry.is_live(now))
-        return [key for key in live if re.fullmatch(like, key, re.DOTALL)][:limit]
+        kept = (key for key, entry in entries if with_expired or entry.is_live(now))
+        return [key for key in kept if key > after and re.fullmatch(like, key, re.DOTALL)][:limit]
 
 
 class TestLikeWildcard(Broken):
@@ -51,9 +54,26 @@ class TestLikeWildcard(Broken):
     adapter = broken("cache", LikeCache)
 
 
+class UnescapedCache(RecordCacheProvider):
+    async def _page(
+        self, pattern: str, after: str, limit: int, *, with_expired: bool = False
+    ) -> list[str]:
+        plain = pattern.replace("\0*", "*")
+        return await super()._page(plain, after, limit, with_expired=with_expired)
+
+
+class TestEscapedStarAsWildcard(Broken):
+    """An escaped ``*`` matches any run of characters."""
+
+    provider = "cache"
+    adapter = broken("cache", UnescapedCache)
+
+
 class UnsortedCache(RecordCacheProvider):
-    async def _page(self, pattern: str, after: str, limit: int, now: int) -> list[str]:
-        page = await super()._page(pattern, after, limit, now)
+    async def _page(
+        self, pattern: str, after: str, limit: int, *, with_expired: bool = False
+    ) -> list[str]:
+        page = await super()._page(pattern, after, limit, with_expired=with_expired)
         return page[-2::-1] + page[-1:]  # the last key starts the next page
 
 

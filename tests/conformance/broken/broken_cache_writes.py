@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from goscope.backend import Fence, StoredEntry
+from goscope.backend import DecodeError, Fence, NewEntry, StoredEntry
 from goscope.backend.records import (
     RecordCacheProvider,
 )
@@ -27,10 +27,13 @@ Change = Callable[[StoredEntry | None], StoredEntry | None]
 
 
 class LostUpdateCache(RecordCacheProvider):
-    async def _update(self, key: str, change: Change, fence: Fence | None) -> None:
-        entry = change(await self._get_entry(key))
+    async def _update(
+        self, key: str, change: Change, fence: Fence | None, *, ends_load: bool = True
+    ) -> None:
+        found = await self._get_entry(key)
+        entry = change(None if found is None else found[0])
         await asyncio.sleep(0)
-        await super()._update(key, lambda _: entry, fence)
+        await super()._update(key, lambda _: entry, fence, ends_load=ends_load)
 
 
 class TestLostUpdate(Broken):
@@ -41,8 +44,8 @@ class TestLostUpdate(Broken):
 
 
 class NonAtomicAddCache(RecordCacheProvider):
-    async def _add(self, key: str, entry: StoredEntry, now: int, fence: Fence | None) -> bool:
-        if await self._get(key, now) is not None:
+    async def _add(self, key: str, entry: NewEntry, fence: Fence | None) -> bool:
+        if await self._get(key) is not None:
             return False
         await self._set({key: entry}, fence)
         return True
@@ -56,13 +59,13 @@ class TestNonAtomicAdd(Broken):
 
 
 class SecondsCache(RecordCacheProvider):
-    async def _set(self, entries: Mapping[str, StoredEntry], fence: Fence | None) -> None:
+    async def _set(self, entries: Mapping[str, NewEntry], fence: Fence | None) -> None:
         await super()._set({key: _in_seconds(entry) for key, entry in entries.items()}, fence)
 
 
-def _in_seconds(entry: StoredEntry) -> StoredEntry:
-    expires_at = entry.expires_at
-    return entry if expires_at is None else entry._replace(expires_at=expires_at // 1000 * 1000)
+def _in_seconds(entry: NewEntry) -> NewEntry:
+    ttl_ms = entry.ttl_ms
+    return entry if ttl_ms is None else entry._replace(ttl_ms=ttl_ms // 1000 * 1000)
 
 
 class TestCacheTtlFloor(Broken):
@@ -73,7 +76,7 @@ class TestCacheTtlFloor(Broken):
 
 
 class PartialBatchCache(RecordCacheProvider):
-    async def _set(self, entries: Mapping[str, StoredEntry], fence: Fence | None) -> None:
+    async def _set(self, entries: Mapping[str, NewEntry], fence: Fence | None) -> None:
         for key, entry in entries.items():
             await super()._set({key: entry}, fence)
 
@@ -86,9 +89,9 @@ class TestPartialBatch(Broken):
 
 
 class BlockingCache(RecordCacheProvider):
-    async def _count(self, namespace: str, now: int) -> int:
+    async def _count(self, namespace: str) -> int:
         time.sleep(0.15)  # noqa: ASYNC251  # the bug
-        return await super()._count(namespace, now)
+        return await super()._count(namespace)
 
 
 class TestBlockingCall(Broken):
@@ -115,3 +118,41 @@ class TestRawReencoded(Broken):
 
     provider = "cache"
     adapter = broken("cache", RecodingCache)
+
+
+class ClearOfEverything(RecordCacheProvider):
+    async def _clear(self, pattern: str) -> None:
+        everything = pattern == f"{self._namespace}*"
+        await super()._clear(f"{self.context.prefix}*" if everything else pattern)
+
+
+class TestCollectionsCleared(Broken):
+    """clear() removes every entry of the prefix, those of collections too."""
+
+    provider = "cache"
+    adapter = broken("cache", ClearOfEverything)
+
+
+class TagsOfEveryNamespace(RecordCacheProvider):
+    async def _delete_by_tag(self, tag: str) -> int:
+        return await self._delete(await self._tagged(tag), None)
+
+
+class TestTagsOfCollections(Broken):
+    """delete_by_tag() takes the stored name of a tag for the tag, whatever carries it."""
+
+    provider = "cache"
+    adapter = broken("cache", TagsOfEveryNamespace)
+
+
+class MissesInCollections(RecordCacheProvider):
+    def _report_corrupt(self, key: str, exc: DecodeError) -> None:
+        if not self._collection:
+            super()._report_corrupt(key, exc)
+
+
+class TestCollectionsMiss(Broken):
+    """A collection treats a value that does not decode as absent."""
+
+    provider = "cache"
+    adapter = broken("cache", MissesInCollections)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from goscope import ScopeNotOpen
 from goscope.backend._lock import StoredLockHandle
 from goscope.backend.records import (
     RecordLockProvider,
     Records,
 )
 
-from .correct import Broken, broken_locks
+from .correct import Broken, CorrectAdapter, broken_locks
 
 
 class RevivingLocks(RecordLockProvider):
@@ -199,3 +200,28 @@ class TestStoredKeyWithoutNamespace(Broken):
 
     provider = "lock"
     adapter = broken_locks(OneStoredKeyLocks)
+
+
+class UsableWhenClosedAdapter(CorrectAdapter):
+    def break_it(self) -> None:
+        self.lock = RecordLockProvider(self.context, "lock", self)
+
+
+class TestUsableWhenClosed(Broken):
+    """Locks can be acquired and released after the adapter has disconnected."""
+
+    adapter = UsableWhenClosedAdapter
+
+
+class FreeWhenClosedLocks(RecordLockProvider):
+    async def wait_released(self, key: str, timeout: Any = None) -> bool:
+        try:
+            return await super().wait_released(key, timeout)
+        except ScopeNotOpen:
+            return True
+
+
+class TestFreeWhenClosed(Broken):
+    """A wait for a lock ends as if the lock were free when the adapter disconnects."""
+
+    adapter = broken_locks(FreeWhenClosedLocks)

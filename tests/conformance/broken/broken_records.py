@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from goscope.backend import Fence, StoredCheckpoint, StoredResult
+from goscope.backend import Fence, NewResult, StoredCheckpoint
 from goscope.backend.records import (
     RecordCheckpointProvider,
     RecordCircuitBreakerStateProvider,
@@ -41,10 +41,9 @@ class TestErrorSwallowed(Broken):
 
 
 class DatingCircuits(RecordCircuitBreakerStateProvider):
-    async def _record_failure(
-        self, key: str, max_failures: int, now: int, fence: Fence | None
-    ) -> int:
-        count = await super()._record_failure(key, max_failures, now, fence)
+    async def _record_failure(self, key: str, max_failures: int, fence: Fence | None) -> int:
+        count = await super()._record_failure(key, max_failures, fence)
+        now = self.context.clock.wall_ms()
 
         def date(state: CircuitBreakerState | None) -> CircuitBreakerState:
             assert state is not None
@@ -118,9 +117,9 @@ class TestPrefixLeak(Broken):
 
 class TwoStepResults(RecordIdempotencyProvider):
     async def _set(
-        self, key: str, row: StoredResult, now: int, fence: Fence | None, ends_lease: bool
+        self, key: str, result: NewResult, fence: Fence | None, ends_lease: bool
     ) -> None:
-        await super()._set(key, row, now, fence, False)
+        await super()._set(key, result, fence, False)
 
 
 class TestLeaseNotEnded(Broken):

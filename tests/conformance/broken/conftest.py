@@ -7,8 +7,16 @@ import re
 import pytest
 from hypothesis import Phase, settings
 
+from goscope.testing.conformance import wait
+
 # A failing history is enough here; shrinking it takes most of the time.
 settings.register_profile("unshrunk", phases=[Phase.explicit, Phase.generate])
+
+
+@pytest.fixture(autouse=True)
+def _hang_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait less long for a wait that a bug keeps from ending: nothing else happens meanwhile."""
+    monkeypatch.setattr(wait, "HANG_S", 10.0)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,7 @@ from goscope.testing import FakeClock, record_events
 from goscope_sqlite import SQLiteAdapter
 
 from ..circuits import ServiceDown, fail, fail_times, work
+from ..support import without_runs
 from .faulty_store import StoreFaults
 
 pytestmark = pytest.mark.asyncio
@@ -92,5 +93,5 @@ async def test_a_locked_file_is_a_store_that_only_reads(tmp_path: Path, clock: F
         assert await breaker.call(work) == 7
         with record_events(gs) as events:
             await fail_times(breaker, 1)
-        assert [type(event) for event in events] == [CircuitStoreRecovered]
+        assert [type(event) for event in without_runs(events)] == [CircuitStoreRecovered]
         assert (await breaker.state()).failure_count == 1

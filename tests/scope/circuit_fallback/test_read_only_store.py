@@ -12,7 +12,7 @@ from goscope.events import CircuitStoreFailed, CircuitStoreRecovered
 from goscope.testing import FakeClock, record_events
 
 from ..circuits import ServiceDown, fail_times, work
-from ..support import PausedCall
+from ..support import PausedCall, without_runs
 from .faulty_store import FailingStates, StoreFaults, shared_state
 
 pytestmark = pytest.mark.asyncio
@@ -81,7 +81,10 @@ async def test_the_shared_state_decides_again_once_a_write_succeeds(
             await fail_times(breaker, 2)
         await breaker.call(work)  # writes its success to the store
         await fail_times(breaker, 2)
-    assert [type(event) for event in events] == [CircuitStoreFailed, CircuitStoreRecovered]
+    assert [type(event) for event in without_runs(events)] == [
+        CircuitStoreFailed,
+        CircuitStoreRecovered,
+    ]
     assert await shared_state(gs) == ("closed", 2)
 
 
@@ -97,7 +100,7 @@ async def test_a_probe_of_the_fallback_ends_in_the_fallback(
     assert await breaker.call(work) == 7
     with record_events(gs) as events:
         await fail_times(breaker, 1)
-    assert [type(event) for event in events] == [CircuitStoreRecovered]
+    assert [type(event) for event in without_runs(events)] == [CircuitStoreRecovered]
     assert await shared_state(gs) == ("closed", 1)
 
 

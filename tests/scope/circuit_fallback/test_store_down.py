@@ -19,7 +19,7 @@ from goscope.events import (
 from goscope.testing import FakeClock, record_events
 
 from ..circuits import ServiceDown, fail_times, work
-from ..support import PausedCall
+from ..support import PausedCall, without_runs
 from .faulty_store import StoreFaults, shared_state
 
 pytestmark = pytest.mark.asyncio
@@ -150,7 +150,7 @@ async def test_each_change_emits_one_event(
             await breaker.call(work)
         with faults.store_down():
             await breaker.call(work)
-    emitted: list[type[Event]] = [type(event) for event in events]
+    emitted: list[type[Event]] = [type(event) for event in without_runs(events)]
     assert emitted == [
         CircuitStoreFailed,
         CircuitOpened,
@@ -160,7 +160,9 @@ async def test_each_change_emits_one_event(
         CircuitStoreRecovered,
         CircuitStoreFailed,
     ]
-    assert events[0] == CircuitStoreFailed(key="api", error="the store is down")
+    first = without_runs(events)[0]
+    assert isinstance(first, CircuitStoreFailed)
+    assert (first.error_type, first.error) == ("BackendUnavailable", "the store is down")
 
 
 async def test_a_rejected_call_notices_that_the_store_answers_again(
@@ -171,7 +173,10 @@ async def test_a_rejected_call_notices_that_the_store_answers_again(
         await breaker.call(work)
     with record_events(gs) as events, pytest.raises(CircuitOpen):
         await breaker.call(work)
-    assert [type(event) for event in events] == [CircuitStoreRecovered, CircuitRejected]
+    assert [type(event) for event in without_runs(events)] == [
+        CircuitStoreRecovered,
+        CircuitRejected,
+    ]
 
 
 async def test_a_reopened_scope_uses_its_store(
@@ -183,4 +188,4 @@ async def test_a_reopened_scope_uses_its_store(
     await gs.open()
     with record_events(gs) as events:
         assert await breaker.call(work) == 7
-    assert events == []
+    assert without_runs(events) == []

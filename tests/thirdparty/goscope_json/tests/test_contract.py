@@ -7,10 +7,15 @@ from pathlib import Path
 from goscope_json import JSONAdapter
 
 from goscope.backend import Capability
-from goscope.testing.conformance import BackendConformance, EventsConformance, WaitConformance
+from goscope.testing.conformance import (
+    BackendConformance,
+    EventsConformance,
+    InspectionConformance,
+    WaitConformance,
+)
 
 
-class TestJSON(BackendConformance, WaitConformance, EventsConformance):
+class TestJSON(BackendConformance, WaitConformance, EventsConformance, InspectionConformance):
     capabilities = frozenset({Capability.PERSISTENT, Capability.SHARED_LOCKS})
     processes = True
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -30,9 +32,14 @@ def goscope_backends() -> Sequence[Backend]:
             options=Options,
             open=_open,
             url_options=path_from_url,
+            exists=_exists,
         )
     ]
 
 
 def _open(options: Options) -> JSONAdapter:
     return JSONAdapter(**msgspec.structs.asdict(options))
+
+
+async def _exists(options: Options) -> bool:
+    return await asyncio.to_thread(Path(options.path).exists)
