@@ -12,15 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
-from goscope_sqlite.engine import Batch, Row, new_write
+from goscope_sqlite.engine import Row
 
 T = TypeVar("T")
 
 Work: TypeAlias = Callable[[sqlite3.Connection], Any]
 Submit: TypeAlias = Callable[[Work], asyncio.Future[Any]]
 ReadOne: TypeAlias = Callable[[str, Sequence[Any]], Awaitable[Row | None]]
-
-NO_TIME_LIMIT_S: Final = 3600.0
 
 
 class Engine:
@@ -43,31 +41,16 @@ class Engine:
         return read
 
     @property
-    def in_loop_reader(self) -> sqlite3.Connection:
-        """The connection that reads in the event loop."""
-        connection: sqlite3.Connection = self._database._reader._in_loop
+    def connection(self) -> sqlite3.Connection:
+        """The connection that reads and writes in the event loop."""
+        connection: sqlite3.Connection = self._database._writer.connection
         return connection
-
-    @property
-    def in_loop_writer(self) -> sqlite3.Connection:
-        """The connection that writes in the event loop; only sqlite-bun has one."""
-        connection: sqlite3.Connection = self._database._writer
-        return connection
-
-    def run_alone(self, work: Work) -> None:
-        """Run one autocommit write on the in-loop writer as a batch, and resolve its future."""
-        write = new_write(work, 1, True, self._database.check())
-        batch = Batch([write], NO_TIME_LIMIT_S, merges=False)
-        batch.run(self._database._writer)
-        batch.resolve("")
 
     async def checkpoint(self) -> None:
         """Checkpoint the WAL, and wait for a checkpoint that the engine has started itself."""
-        checkpointer = self._database._checkpointer
-        # Inside a write, because a checkpoint needs the write lock.
-        await self.submit(lambda _: checkpointer.checkpoint())
-        if self._database._draining is not None:
-            await asyncio.wait([self._database._draining])
+        writer = self._database._writer
+        await writer.finish()
+        await writer._thread.run(self._database._checkpointer.run)
 
 
 class PollCounter:

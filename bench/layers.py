@@ -83,7 +83,7 @@ async def _measure(
 def _get_layers(gs: goscope.Scope) -> Mapping[str, Layer]:
     adapter: Any = gs.persistence
     engine = Engine(adapter)
-    execute = engine.in_loop_reader.cursor().execute
+    execute = engine.connection.cursor().execute
 
     def statement(number: int) -> None:
         key = f"cache:user:{number % KEYS}"
@@ -113,14 +113,13 @@ def _get_layers(gs: goscope.Scope) -> Mapping[str, Layer]:
 def _set_layers(gs: goscope.Scope) -> Mapping[str, Layer]:
     adapter: Any = gs.persistence
     engine = Engine(adapter)
-    execute = engine.in_loop_writer.cursor().execute
+    execute = engine.connection.cursor().execute
     return {
         "encoding and statement": _sync_layer(lambda number: execute(SET, _row(number))),
-        "+ future, rollback on error": _sync_layer(lambda number: engine.run_alone(_set(number))),
-        "+ loop budget, busy retry, WAL size check": _async_layer(
+        "+ future, loop budget, busy retry, checks of the file": _async_layer(
             lambda number: engine.submit_autocommit(_set(number))
         ),
-        "+ provider: key, ttl, portable JSON, tags": _async_layer(
+        "+ provider: key, ttl, tags": _async_layer(
             lambda number: adapter.cache.set(f"user:{number % KEYS}", small(number), HOUR_MS)
         ),
         "+ scope: open check, duration": _async_layer(

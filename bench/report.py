@@ -12,13 +12,15 @@ from .result import Measurement, Report, SteadyState
 from .summary import Quartiles, Verdict, quartiles, ratios, verdicts
 from .wait_result import Competition, Handoff
 from .waiting import COMPETING_PROCESSES, HANDOFF_PROCESSES
-from .workload import BUN, GROWTH, SQLITE, WORKLOADS
+from .workload import BUN, GROWTH, SERVER_WORKLOADS, SQLITE, WORKLOADS
 
 LAG_BUDGETS_MS: Final = {SQLITE: 5.0, BUN: 2.0}
 """Budgets of the 99th percentile of the event loop's lag."""
 
 CPU_BUDGET: Final = 0.01
 HANDOFF_BUDGET_MS: Final = 5
+SERVER_HANDOFF_BUDGET_MS: Final = 2
+SPREAD_BUDGET: Final = 1.5
 
 
 def render(report: Report) -> str:
@@ -29,6 +31,7 @@ def render(report: Report) -> str:
         _workloads(report),
         _contention(report),
         _waiting(report),
+        _server_waiting(report),
         _growth(report),
         _loop_lag(report),
         _busy_loop(report),
@@ -45,7 +48,7 @@ def all_verdicts(report: Report) -> list[Verdict]:
     """Return the verdicts on all budgets that are ratios."""
     return [
         verdict
-        for workload in WORKLOADS
+        for workload in (*WORKLOADS, *SERVER_WORKLOADS)
         for verdict in verdicts(report.measurements, workload.name, workload.budgets)
     ]
 
@@ -111,7 +114,7 @@ def _met(is_met: bool) -> str:
 
 
 def _workloads(report: Report) -> str:
-    names = [workload.name for workload in WORKLOADS]
+    names = [workload.name for workload in (*WORKLOADS, *SERVER_WORKLOADS)]
     names += [*layers.WORKLOADS, imports.WORKLOAD]
     tables = [table for name in names if (table := _workload(name, report.measurements))]
     text = "Each ratio is to the baseline in the last column, round by round."
@@ -170,6 +173,31 @@ def _waiting(report: Report) -> str:
     )
     head = ("backend", "grants", "waits", "CPU", "polls", "handoff")
     return _section("Waiting for a shared lock", text, head, rows)
+
+
+def _server_waiting(report: Report) -> str:
+    rows = [
+        (
+            each.subject,
+            " ".join(map(str, sorted(each.competition.grants))),
+            _spread(each.competition.grants),
+            _percentiles(each.competition),
+            _percentiles(each.handoff),
+        )
+        for each in report.server_waiting
+    ]
+    text = (
+        f"{COMPETING_PROCESSES} processes compete for one lock. Grants: those of each; spread: the "
+        f"most against the fewest; budget {SPREAD_BUDGET}. Handoff: from the call of release() to "
+        f"the next grant; budget {SERVER_HANDOFF_BUDGET_MS} ms for its p50. Waits and handoff are "
+        "p50, p99 and max in ms."
+    )
+    head = ("backend", "grants", "spread", "waits", "handoff")
+    return _section("Waiting for a lock on a server", text, head, rows)
+
+
+def _spread(grants: Sequence[int]) -> str:
+    return f"{max(grants) / max(min(grants), 1):.2f}"
 
 
 def _percentiles(each: Competition | Handoff) -> str:

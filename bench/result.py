@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .wait_result import Waiting
+from .wait_result import ServerWaiting, Waiting
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,5 +126,6 @@ class Report(msgspec.Struct, kw_only=True):
     footprints: list[Footprint] = []
     steady_state: list[SteadyState] = []
     waiting: list[Waiting] = []
+    server_waiting: list[ServerWaiting] = []
     missing: list[Missing] = []
     other_run: OtherRun | None = None

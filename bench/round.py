@@ -74,9 +74,9 @@ async def _open(
             results.missing.append(_missing(subject, group.name, exc))
             continue
         opened.append(subject)
-        verb = group.prepare
-        if verb is not None and (number == 0 or verb not in subject.persistent_verbs):
-            await _seconds(subject, subject.operations()[verb], keys, PREPARE_CALLERS, 0)
+        prepare = subject.operations().get(group.prepare or "")
+        if prepare is not None and (number == 0 or group.prepare not in subject.persistent_verbs):
+            await _seconds(subject, prepare, keys, PREPARE_CALLERS, 0)
     return opened
 
 

@@ -26,10 +26,11 @@ from .steady_state import measure_steady_state
 from .subject import Subject
 from .subjects import BY_NAME, FILES, LOOPS
 from .waiting import measure_waiting
-from .workload import BULK, GROWTH, WORKLOAD_GROUPS
+from .workload import BULK, GROWTH, SERVER_GROUPS, WORKLOAD_GROUPS
 
 BENCHMARKS: Final = (
     *(group.name for group in WORKLOAD_GROUPS),
+    *(group.name for group in SERVER_GROUPS),
     "layers",
     "contention",
     "waiting",
@@ -56,7 +57,7 @@ def run(folder: Path, size: Size, benchmarks: Sequence[str] = BENCHMARKS) -> Rep
     report.measurements += runner.run(
         [
             Job(group, size.held_locks if group.prepare == "hold" else size.keys)
-            for group in WORKLOAD_GROUPS
+            for group in (*WORKLOAD_GROUPS, *SERVER_GROUPS)
             if group.name in benchmarks
         ]
     )
@@ -82,7 +83,9 @@ def _in_processes(folder: Path, size: Size, report: Report, benchmarks: Sequence
         report.contention, missing = measure_contention(folder / "contention", size)
         report.missing += missing
     if "waiting" in benchmarks:
-        report.waiting = measure_waiting(folder / "waiting", size)
+        waits = measure_waiting(folder / "waiting", size)
+        report.waiting, report.server_waiting = waits.on_files, waits.on_servers
+        report.missing += waits.missing
     if "footprint" in benchmarks:
         report.footprints, missing = measure_footprints(folder, size)
         report.missing += missing

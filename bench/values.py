@@ -39,7 +39,7 @@ def checkpoint(number: int) -> Checkpoint:
     return Checkpoint(
         id=f"{now}",
         task_id=f"task:{number % 10}",
-        sequence=now,
+        sequence=now // 1000,  # at most 2**53 - 1
         timestamp=now // 1_000_000,
         data=large(number),
         progress=50,

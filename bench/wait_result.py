@@ -38,3 +38,11 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     competition: Competition
     blocked: BlockedWait
     handoff: Handoff
+
+
+class ServerWaiting(msgspec.Struct, frozen=True, kw_only=True):
+    """Processes that compete for one lock on a server without pause, and its handoffs."""
+
+    subject: str
+    competition: Competition
+    handoff: Handoff

@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import goscope
 from goscope.backend import BaseAdapter
@@ -22,9 +22,12 @@ from goscope_sqlite import SQLiteAdapter
 from .internals import PollCounter
 from .process import run_isolated
 from .progress import log_progress
+from .result import Missing
 from .size import Size
+from .subject import SubjectUnavailable
+from .subjects import SERVER_BACKENDS
 from .summary import percentile
-from .wait_result import BlockedWait, Competition, Handoff, Waiting
+from .wait_result import BlockedWait, Competition, Handoff, ServerWaiting, Waiting
 
 COMPETING_PROCESSES: Final = 8
 COMPETING_HOLD_S: Final = 0.001
@@ -50,6 +53,8 @@ BACKENDS: Final[dict[str, Callable[[Path], BaseAdapter]]] = {
     "goscope sqlite-bun": lambda path: BunSQLiteAdapter(path, locks="shared"),
 }
 
+SERVERS: Final = {kind.name: kind for kind in SERVER_BACKENDS}
+
 _barriers: list[Barrier] = []
 
 
@@ -62,34 +67,82 @@ class Grant(NamedTuple):
     released: float
 
 
-def measure_waiting(folder: Path, size: Size) -> list[Waiting]:
-    """Measure eight competing processes, one blocked process, and handoffs between four."""
-    found: list[Waiting] = []
-    for name in BACKENDS:
-        log_progress(f"waiting for a shared lock: {name}")
-        where = folder / name.replace(" ", "-")
-        where.mkdir(parents=True)
-        competing = _run_processes(
-            COMPETING_PROCESSES, name, where / "competition.db", size, COMPETING_HOLD_S, 0.0
-        )
-        blocked = asyncio.run(_block(name, where / "blocked.db", size))
-        handing_off = _run_processes(
-            HANDOFF_PROCESSES,
-            name,
-            where / "handoff.db",
-            size,
-            HANDOFF_HOLD_S,
-            HANDOFF_MAX_PAUSE_S,
-        )
-        found.append(
-            Waiting(
-                subject=name,
-                competition=_competition(competing),
-                blocked=blocked,
-                handoff=_handoff(handing_off),
-            )
-        )
+class Competitors:
+    """Processes that run the same competition at the same time, one after another."""
+
+    def __init__(self, processes: int, size: Size) -> None:
+        self._processes = processes
+        self._seconds = CONTENTION_FACTOR * size.contention_seconds
+        context = get_context("spawn")
+        barrier = context.Barrier(processes)
+        self._pool = ProcessPoolExecutor(processes, context, _receive_barrier, (barrier,))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._pool.shutdown()
+
+    def run(self, name: str, path: Path, hold_s: float, max_pause_s: float) -> list[list[Grant]]:
+        """Return the grants of each process."""
+        jobs = [
+            self._pool.submit(_compete, name, path, self._seconds, hold_s, max_pause_s)
+            for _ in range(self._processes)
+        ]
+        return [job.result() for job in jobs]
+
+
+class Waits(NamedTuple):
+    """What was measured on files and on servers, and the servers that are missing."""
+
+    on_files: list[Waiting]
+    on_servers: list[ServerWaiting]
+    missing: list[Missing]
+
+
+def measure_waiting(folder: Path, size: Size) -> Waits:
+    """Measure eight competing processes; on files also a blocked one, and handoffs between four."""
+    found = Waits([], [], [])
+    with Competitors(COMPETING_PROCESSES, size) as eight:
+        with Competitors(HANDOFF_PROCESSES, size) as four:
+            for name in BACKENDS:
+                log_progress(f"waiting for a shared lock: {name}")
+                where = folder / name.replace(" ", "-")
+                where.mkdir(parents=True)
+                found.on_files.append(_wait_on_file(name, where, size, eight, four))
+        for name in SERVERS:
+            log_progress(f"waiting for a lock on a server: {name}")
+            try:
+                found.on_servers.append(asyncio.run(_wait_on_server(name, folder, eight)))
+            except SubjectUnavailable as exc:
+                missing = Missing(subject=name, benchmark="waiting", reason=str(exc))
+                found.missing.append(missing)
     return found
+
+
+def _wait_on_file(
+    name: str, folder: Path, size: Size, eight: Competitors, four: Competitors
+) -> Waiting:
+    competing = eight.run(name, folder / "competition.db", COMPETING_HOLD_S, 0.0)
+    blocked = asyncio.run(_block(name, folder / "blocked.db", size))
+    handing_off = four.run(name, folder / "handoff.db", HANDOFF_HOLD_S, HANDOFF_MAX_PAUSE_S)
+    return Waiting(
+        subject=name,
+        competition=_competition(competing),
+        blocked=blocked,
+        handoff=_handoff(handing_off),
+    )
+
+
+async def _wait_on_server(name: str, folder: Path, eight: Competitors) -> ServerWaiting:
+    """Raises `SubjectUnavailable` without a server."""
+    store = SERVERS[name](folder, 1)
+    await store.create()
+    try:
+        grants = await asyncio.to_thread(eight.run, name, folder, COMPETING_HOLD_S, 0.0)
+    finally:
+        await store.drop()
+    return ServerWaiting(subject=name, competition=_competition(grants), handoff=_handoff(grants))
 
 
 def _competition(grants: list[list[Grant]]) -> Competition:
@@ -147,21 +200,6 @@ async def _count_polls(name: str, path: Path, seconds: float) -> BlockedWait:
 # --- processes that compete for the lock --------------------------------------------------------
 
 
-def _run_processes(
-    processes: int, name: str, path: Path, size: Size, hold_s: float, max_pause_s: float
-) -> list[list[Grant]]:
-    """Return the grants of each process."""
-    seconds = CONTENTION_FACTOR * size.contention_seconds
-    context = get_context("spawn")
-    barrier = context.Barrier(processes)
-    with ProcessPoolExecutor(processes, context, _receive_barrier, (barrier,)) as pool:
-        jobs = [
-            pool.submit(_compete, name, path, seconds, hold_s, max_pause_s)
-            for _ in range(processes)
-        ]
-        return [job.result() for job in jobs]
-
-
 def _receive_barrier(barrier: Barrier) -> None:
     _barriers.append(barrier)
 
@@ -176,7 +214,8 @@ async def _collect_grants(
     name: str, path: Path, seconds: float, hold_s: float, max_pause_s: float
 ) -> list[Grant]:
     grants: list[Grant] = []
-    async with goscope.Scope(persistence=BACKENDS[name](path)) as gs:
+    adapter = SERVERS[name](path, 1).adapter() if name in SERVERS else BACKENDS[name](path)
+    async with goscope.Scope(persistence=adapter) as gs:
         # Blocking the loop until all processes are ready keeps each from taking a second job.
         _barriers[0].wait(START_TIMEOUT_S)
         deadline = perf_counter() + seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,11 +16,10 @@ BUN: Final = "goscope sqlite-bun"
 MEMORY: Final = "goscope memory"
 BASELINE: Final = "sqlite3"
 READER_BASELINE: Final = "sqlite3 16 MiB"
-AIOSQLITE: Final = "aiosqlite"
 ASYNCIO: Final = "asyncio.Lock"
 
-_READS_WITH_WRITER_CACHE: Final = frozenset({BUN, ProvidersOnly.name})
-"""Subjects that read with the page cache of writers, as the plain baseline does."""
+_READS_WITH_WRITER_CACHE: Final = frozenset({ProvidersOnly.name})
+"""Subjects that read with a page cache of SQLite's default size, as the plain baseline does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,8 @@ class Workload:
 class WorkloadGroup:
     """Workloads that share the same open stores.
 
-    ``prepare`` runs once for each key. ``max_rounds`` limits the rounds of calls that take seconds.
+    ``prepare`` runs once for each key, on each subject that has it. ``max_rounds`` limits the
+    rounds of calls that take seconds.
     """
 
     name: str
@@ -69,8 +69,9 @@ class WorkloadGroup:
     max_rounds: int | None = None
 
 
-def _read_budgets(factor: float, bun_factor: float) -> Sequence[Budget]:
-    return (Budget(SQLITE, factor, READER_BASELINE), Budget(BUN, bun_factor, BASELINE))
+def _budgets(factor: float, baseline: str = BASELINE) -> Sequence[Budget]:
+    """The same for both backends, which have one engine."""
+    return (Budget(SQLITE, factor, baseline), Budget(BUN, factor, baseline))
 
 
 CACHE: Final = WorkloadGroup(
@@ -82,32 +83,34 @@ CACHE: Final = WorkloadGroup(
             name="get, 1 caller",
             verb="get",
             baseline=READER_BASELINE,
-            budgets=_read_budgets(1.25, 1.15),
+            budgets=_budgets(1.2, READER_BASELINE),
         ),
         Workload(
             name="get, 64 callers",
             verb="get",
             callers=64,
             baseline=READER_BASELINE,
-            budgets=_read_budgets(1.25, 1.15),
+            budgets=_budgets(1.2, READER_BASELINE),
         ),
-        Workload(
-            name="set, 1 caller",
-            verb="set",
-            budgets=(Budget(SQLITE, 1.25, AIOSQLITE), Budget(BUN, 1.15, BASELINE)),
-        ),
+        Workload(name="set, 1 caller", verb="set", budgets=_budgets(2.0)),
         Workload(
             name="set, 64 callers",
             verb="set",
             callers=64,
-            budgets=(Budget(SQLITE, 0.90, BASELINE), Budget(BUN, 0.85, BASELINE)),
+            budgets=_budgets(0.85),
+        ),
+        Workload(
+            name="90 % get 10 % set, 1 caller",
+            verb="mix",
+            baseline=READER_BASELINE,
+            budgets=_budgets(1.6, READER_BASELINE),
         ),
         Workload(
             name="90 % get 10 % set, 64 callers",
             verb="mix",
             callers=64,
             baseline=READER_BASELINE,
-            budgets=_read_budgets(1.25, 1.15),
+            budgets=_budgets(1.1, READER_BASELINE),
         ),
         Workload(
             name="get_many of 100",
@@ -120,6 +123,7 @@ CACHE: Final = WorkloadGroup(
             name="get_or_set, hit",
             verb="get_or_set",
             baseline=READER_BASELINE,
+            budgets=_budgets(1.15, READER_BASELINE),
         ),
     ],
 )
@@ -131,7 +135,7 @@ BREAKER: Final = WorkloadGroup(
             name="record_failure, 64 callers",
             verb="count_failure",
             callers=64,
-            budgets=(Budget(SQLITE, 0.5, BASELINE), Budget(BUN, 0.8, BASELINE)),
+            budgets=_budgets(0.6),
         ),
         Workload(name="record_failure and get_state, 64 callers", verb="failure", callers=64),
         Workload(name="call on a healthy circuit", verb="healthy"),
@@ -144,7 +148,7 @@ CHECKPOINT: Final = WorkloadGroup(
         Workload(
             name="checkpoint: save 10 KB, load_latest",
             verb="checkpoint",
-            budgets=(Budget(SQLITE, 2.0, BASELINE), Budget(BUN, 1.15, BASELINE)),
+            budgets=_budgets(1.5),
         )
     ],
 )
@@ -157,6 +161,7 @@ IDEMPOTENCY: Final = WorkloadGroup(
             name="idempotent replay",
             verb="replay",
             baseline=READER_BASELINE,
+            budgets=_budgets(1.3, READER_BASELINE),
         )
     ],
 )
@@ -182,14 +187,122 @@ SHARED_LOCK: Final = WorkloadGroup(
     name="shared lock",
     subjects=[*subjects.SHARED_LOCKS, *subjects.COMPONENTS],
     workloads=[
+        Workload(name="shared lock, 1 process", verb="shared_lock", budgets=_budgets(1.9)),
+        Workload(name="shared lock, async with", verb="scoped_lock", budgets=_budgets(2.6)),
         Workload(
-            name="shared lock, 1 process",
+            name="shared lock, 64 callers",
             verb="shared_lock",
-            budgets=(Budget(SQLITE, 1.25, AIOSQLITE), Budget(BUN, 1.25, BASELINE)),
-        )
+            callers=64,
+            budgets=_budgets(0.75),
+        ),
     ],
 )
-WORKLOAD_GROUPS: Final = [CACHE, BREAKER, CHECKPOINT, IDEMPOTENCY, LOCK, HELD_LOCKS, SHARED_LOCK]
+
+
+WORKLOAD_GROUPS: Final = [
+    CACHE,
+    BREAKER,
+    CHECKPOINT,
+    IDEMPOTENCY,
+    LOCK,
+    HELD_LOCKS,
+    SHARED_LOCK,
+]
+
+
+_SERVER_WORK: Final = {
+    "get": "get",
+    "set": "set",
+    "record_failure": "count_failure",
+    "checkpoint: save 10 KB, load_latest": "checkpoint",
+    "lock": "shared_lock",
+}
+"""What is done on a server, and by which verb."""
+
+
+def _on_server(
+    name: str,
+    kinds: Sequence[type[Subject]],
+    *,
+    goscope: str,
+    alone: str,
+    together: str,
+    budgets: Mapping[str, tuple[float | None, ...]],
+) -> WorkloadGroup:
+    """Workloads against the bare driver: ``alone`` for a lone caller, ``together`` for 64.
+
+    ``budgets`` are by what is done: the ratio for 1 caller, then, if that is measured, for 64.
+    """
+    return WorkloadGroup(
+        name=name,
+        subjects=kinds,
+        prepare="set" if "get" in budgets else None,
+        workloads=[
+            Workload(
+                name=f"{name}: {title}, {callers} caller{'s' if callers > 1 else ''}",
+                verb=_SERVER_WORK[title],
+                callers=callers,
+                baseline=baseline,
+                budgets=() if factor is None else (Budget(goscope, factor, baseline),),
+            )
+            for title, factors in budgets.items()
+            for factor, callers, baseline in zip(factors, (1, 64), (alone, together), strict=False)
+        ],
+    )
+
+
+SERVER_GROUPS: Final = [
+    _on_server(
+        "mysql",
+        subjects.MYSQL,
+        goscope="goscope mysql",
+        alone="asyncmy",
+        together="asyncmy",
+        budgets={
+            "get": (1.3, 1.2),
+            "set": (1.3, 1.2),
+            "record_failure": (1.3, None),
+            "checkpoint: save 10 KB, load_latest": (None,),
+            "lock": (1.3, None),
+        },
+    ),
+    _on_server(
+        "postgres",
+        subjects.POSTGRES,
+        goscope="goscope postgres",
+        alone="asyncpg connection",
+        together="asyncpg",
+        budgets={
+            "get": (1.3, 0.6),
+            "set": (1.3, 0.6),
+            "record_failure": (1.3, None),
+            "checkpoint: save 10 KB, load_latest": (None,),
+            "lock": (1.3, None),
+        },
+    ),
+    _on_server(
+        "redis",
+        subjects.REDIS,
+        goscope="goscope redis",
+        alone="redis-py",
+        together="redis-py",
+        budgets={
+            "get": (1.4, 0.6),
+            "set": (1.4, 0.6),
+            "record_failure": (1.4, None),
+            "checkpoint: save 10 KB, load_latest": (None,),
+        },
+    ),
+    _on_server(
+        "redis lock",
+        subjects.REDIS_LOCKS,
+        goscope="goscope redis",
+        alone="redis-py",
+        together="redis-py",
+        budgets={"lock": (1.4, None)},
+    ),
+]
+"""Groups on servers that run already; without its server a group is reported as missing."""
 
 BULK: Final = WorkloadGroup(
     name="many rows",
@@ -203,6 +316,8 @@ BULK: Final = WorkloadGroup(
 )
 WORKLOADS: Final = [each for group in [*WORKLOAD_GROUPS, BULK] for each in group.workloads]
 """The workloads whose results are ratios."""
+
+SERVER_WORKLOADS: Final = [each for group in SERVER_GROUPS for each in group.workloads]
 
 GROWTH: Final = WorkloadGroup(
     name="growth",

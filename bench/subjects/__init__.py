@@ -14,9 +14,19 @@ from .cashews_cache import CashewsDisk, CashewsMemory
 from .components import ProvidersOnly, SharedTransactions, TwoConnections, WriterThread
 from .diskcache_in_thread import DiskcacheInThread
 from .filelock_async import FilelockAsync
-from .goscope_backends import GoscopeMemory, GoscopeSQLite, GoscopeSQLiteBun
-from .langgraph_saver import LanggraphSaver
+from .goscope_backends import GoscopeMemory, GoscopeOnServer, GoscopeSQLite, GoscopeSQLiteBun
+from .langgraph_saver import LanggraphPostgresSaver, LanggraphSaver
+from .mysql_server import Asyncmy, GoscopeMySQL
+from .postgres import AsyncpgConnection, AsyncpgPool, GoscopePostgres
 from .queues import InLoopQueueOnly, QueueOnly
+from .redis_server import (
+    Aioredlock,
+    CashewsRedis,
+    GoscopeRedis,
+    KeyValueRedis,
+    RedisPy,
+    RedisPyLock,
+)
 
 CACHES: Final[list[type[Subject]]] = [
     Baseline,
@@ -85,9 +95,40 @@ COMPONENTS: Final[list[type[Subject]]] = [
 
 LOOPS: Final[list[type[Subject]]] = [GoscopeSQLite, GoscopeSQLiteBun, AiosqliteDirect]
 
+MYSQL: Final[list[type[Subject]]] = [Asyncmy, GoscopeMySQL]
+"""Subjects on a MySQL or MariaDB server."""
+POSTGRES: Final[list[type[Subject]]] = [
+    AsyncpgConnection,
+    AsyncpgPool,
+    GoscopePostgres,
+    LanggraphPostgresSaver,
+]
+REDIS: Final[list[type[Subject]]] = [RedisPy, GoscopeRedis, CashewsRedis, KeyValueRedis]
+REDIS_LOCKS: Final[list[type[Subject]]] = [RedisPy, GoscopeRedis, RedisPyLock, Aioredlock]
+"""Subjects on a Redis server."""
+
+SERVER_BACKENDS: Final[list[type[GoscopeOnServer]]] = [
+    GoscopeMySQL,
+    GoscopePostgres,
+    GoscopeRedis,
+]
+"""goscope on each server."""
+
 BY_NAME: Final = {
     subject.name: subject
     for subject in dict.fromkeys(
-        [*CACHES, *BREAKERS, *CHECKPOINTERS, *REPLAYERS, *LOCKS, *SHARED_LOCKS, *COMPONENTS]
+        [
+            *CACHES,
+            *BREAKERS,
+            *CHECKPOINTERS,
+            *REPLAYERS,
+            *LOCKS,
+            *SHARED_LOCKS,
+            *COMPONENTS,
+            *MYSQL,
+            *POSTGRES,
+            *REDIS,
+            *REDIS_LOCKS,
+        ]
     )
 }

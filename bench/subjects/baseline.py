@@ -81,6 +81,7 @@ class Baseline(Bare):
             "remember": self.remember,
             "replay": self.replay,
             "shared_lock": self.shared_lock,
+            "scoped_lock": self.shared_lock,
             "contend": self.contend,
             "keys": self.list_keys,
             "some_keys": self.some_keys,

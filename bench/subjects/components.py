@@ -165,10 +165,10 @@ class ProvidersOnly(Bare):
         await super().open()
         database = InlineDatabase(self._connection)
         context = StoreContext(clock=SystemClock(), store_id="bench")
-        self._cache = SQLiteCacheProvider(context, database)
+        self._locks = SQLiteLockProvider(context, database, "lock")
+        self._cache = SQLiteCacheProvider(context, database, self._locks.notifier)
         self._circuits = SQLiteCircuitBreakerStateProvider(context, database)
         self._checkpoints = SQLiteCheckpointProvider(context, database)
-        self._locks = SQLiteLockProvider(context, database, "lock")
 
     def operations(self) -> Mapping[str, Operation]:
         return {

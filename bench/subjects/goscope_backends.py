@@ -111,6 +111,34 @@ class _WithMemoryLocks(_Goscope):
         return self._locks.acquire(f"held:{number}", "1h")
 
 
+class GoscopeOnServer(_Goscope):
+    """A backend on a server, whose locks are shared. It leaves nothing on the server."""
+
+    @abstractmethod
+    async def create(self) -> None:
+        """Create what holds the store. Raises `SubjectUnavailable` without a server."""
+
+    @abstractmethod
+    async def drop(self) -> None:
+        """Remove what `create` created, with all that is in it."""
+
+    async def open(self) -> None:
+        await self.create()
+        await super().open()
+
+    async def close(self) -> None:
+        await super().close()
+        await self.drop()
+
+    def operations(self) -> Mapping[str, Operation]:
+        return {**super().operations(), "shared_lock": self.shared_lock}
+
+    async def shared_lock(self, number: int) -> None:
+        handle = await self._locks.acquire(self.lock_key(number))
+        assert handle is not None
+        await handle.release()
+
+
 class GoscopeFile(_WithMemoryLocks):
     """A backend that stores its data in a file."""
 
@@ -120,6 +148,7 @@ class GoscopeFile(_WithMemoryLocks):
         return {
             **super().operations(),
             "shared_lock": self.shared_lock,
+            "scoped_lock": self.scoped_lock,
             "contend": self.contend,
             "keys": self.list_keys,
             "some_keys": self.some_keys,
@@ -148,6 +177,10 @@ class GoscopeFile(_WithMemoryLocks):
         handle = await self._shared_locks.acquire(self.lock_key(number))
         assert handle is not None
         await handle.release()
+
+    async def scoped_lock(self, number: int) -> None:
+        async with self._shared_scope.lock(self.lock_key(number)):
+            pass
 
     async def contend(self, number: int) -> None:
         async with self._shared_scope.lock("contended"):

@@ -82,7 +82,7 @@ class QueueOnly(_QueueOnly):
     about = "component of goscope sqlite: its write queue and thread, statements of sqlite3"
 
     def adapter(self) -> SQLiteAdapter:
-        return SQLiteAdapter(self.path)
+        return SQLiteAdapter(self.path, writes="thread")
 
 
 class InLoopQueueOnly(_QueueOnly):
