@@ -15,7 +15,7 @@ from .libraries import require
 require("langgraph.graph", "langgraph.checkpoint.conformance")
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointMetadata, empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate  # pyright: ignore[reportMissingTypeStubs]
 from langgraph.checkpoint.conformance.report import ProgressCallbacks  # pyright: ignore[reportMissingTypeStubs]
 from langgraph.graph import END, START, StateGraph  # pyright: ignore[reportMissingTypeStubs]
@@ -118,6 +118,16 @@ async def test_of_two_writers_that_begin_a_thread_one_is_refused(
     new: State = {"steps": []}
     results = await two_writers(tmp_path, new, new, durability=durability)
     assert sum(isinstance(result, CheckpointConflict) for result in results) == 1, results
+
+
+async def test_a_run_that_began_before_the_thread_had_checkpoints_is_refused() -> None:
+    """It saves its first checkpoint when another run has saved all of its own."""
+    async with Scope(backend="memory") as gs:
+        await compiled(gs).ainvoke({"steps": []}, thread())
+        config: RunnableConfig = {"configurable": {"thread_id": "t-1", "checkpoint_ns": ""}}
+        first: CheckpointMetadata = {"source": "input", "step": -1, "parents": {}}
+        with pytest.raises(CheckpointConflict):
+            await GoscopeSaver(gs).aput(config, empty_checkpoint(), first, {})
 
 
 async def test_a_run_from_an_older_checkpoint_forks_the_thread() -> None:

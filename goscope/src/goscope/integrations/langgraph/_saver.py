@@ -68,10 +68,11 @@ class GoscopeSaver(BaseCheckpointSaver[int]):
         place, parent, checkpoint_id = place_of(config), get_checkpoint_id(config), checkpoint["id"]
         highest, latest = await self._latest(place, parent)
         if checkpoint_id != latest:
-            continues = parent == latest
             if parent is None:
                 continues = latest is None or not is_of_run(config, metadata)
-            if not continues and configurable(config).get(_FORK) != parent:
+            else:
+                continues = parent in (latest, configurable(config).get(_FORK))
+            if not continues:
                 raise CheckpointConflict(place.commits, highest, highest)
         body = Body(
             place.thread,
