@@ -115,7 +115,8 @@ class LockHandle(Protocol):
     async def release(self) -> bool | None:
         """Release the lock; whether this grant was still current, None if that is unknown.
 
-        Does nothing the second time, and then returns False; never ends a later grant.
+        Does nothing the second time, and then returns False; never ends a later grant. Runs to the
+        end when the caller is cancelled.
         """
         ...
 
