@@ -180,10 +180,16 @@ class StaleGet(Objects):
         return copies[key]
 
 
+async def let_others_call() -> None:
+    """Long enough for the other clients to call in between."""
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
 class ReadThenIncrement(Objects):
     async def increment(self, key: str) -> int:
         count: int = await self.gs.cache.get(key, 0) + 1
-        await asyncio.sleep(0)
+        await let_others_call()
         await self.gs.cache.set(key, count)
         return count
 
@@ -194,7 +200,7 @@ class LookThenAcquire(Objects):
         assert locks is not None
         if await locks.holder(key) is not None:
             return None
-        await asyncio.sleep(0)
+        await let_others_call()
         await locks.force_release(key)
         return await super().acquire(key)
 
@@ -215,8 +221,7 @@ class GetRunSet(Objects):
         if record is not None:
             return record.value, True
         value = await execute()
-        for _ in range(100):  # the other clients call meanwhile
-            await asyncio.sleep(0)
+        await let_others_call()
         provider = self.gs.persistence.idempotency
         assert provider is not None
         await provider.set(key, value, "1h")
