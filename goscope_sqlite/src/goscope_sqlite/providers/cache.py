@@ -172,20 +172,22 @@ class SQLiteCacheProvider(BaseCacheProvider):
         return None if row is None else (_decode(row), self.context.clock.wall_ms())
 
     async def _set(self, entries: Mapping[str, NewEntry], fence: Fence | None) -> None:
+        now = self.context.clock.wall_ms()
         if self._on_written is not None:
             self._on_written(sum(len(entry.text) for entry in entries.values()))
-        now = self.context.clock.wall_ms()
+        if fence is None and len(entries) == 1:
+            [(key, new)] = entries.items()
+            if not new.tags and new.stale_for_ms is None:
+                expires_at = None if new.ttl_ms is None else seconds(now + new.ttl_ms)
+                row = (key, new.text, expires_at, now // 1000, self.load_lease(key))
+                storing = self._database.submit(
+                    partial(_write_plain, row=row), rows=equivalent_rows(new.text), autocommit=True
+                )
+                if await storing:
+                    return
+
         stored = {key: entry.written_at(now) for key, entry in entries.items()}
         rows = sum(equivalent_rows(entry.text) for entry in entries.values())
-        if fence is None and len(entries) == 1:
-            [(key, entry)] = stored.items()
-            if _is_plain(entry) and await self._database.submit(
-                partial(_write_plain, row=_row(key, entry, now, self.load_lease(key))),
-                rows=rows,
-                autocommit=True,
-            ):
-                return
-
         loads = {key: self._load_to_end(key, fence) for key in entries}
 
         def store(connection: sqlite3.Connection) -> None:
