@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from goscope.backend._sweeping import WRITES_PER_SWEEP
 from goscope.errors import ConfigurationError
 from goscope_postgres import PostgresAdapter, PostgresOptions
 
@@ -13,6 +14,8 @@ from .stores import Store, administrator
 from .support import adapter_of
 
 pytestmark = pytest.mark.asyncio
+
+SLOW_S = 30.0
 
 
 async def count(store: Store, table: str) -> int:
@@ -89,6 +92,17 @@ async def test_the_sweeper_removes_what_has_expired_and_keeps_the_rest(store: St
         await adapter._sweeper.sweep()
         assert await count(store, "lease") == 0
         assert sorted(await cache.keys()) == ["fenced", "forever"]
+
+
+async def test_many_sets_start_a_sweep(store: Store) -> None:
+    await store.set_clock(1_700_000_000_000)
+    async with adapter_of(store, sweep_interval="1d") as adapter:
+        await adapter.cache.set("expired", 1, "1m")
+        await store.advance(120_000)
+        await asyncio.gather(*(adapter.cache.set("key", it) for it in range(WRITES_PER_SWEEP)))
+        async with asyncio.timeout(SLOW_S):
+            while await count(store, "cache") > 1:  # noqa: ASYNC110  # the sweeper
+                await asyncio.sleep(0.01)
 
 
 async def test_four_sweepers_at_once_leave_nothing_and_wait_for_nobody(store: Store) -> None:
