@@ -23,7 +23,7 @@ from bench.result import (
 )
 from bench.size import FULL
 from bench.subjects import BY_NAME
-from bench.wait_result import BlockedWait, Competition, Handoff, Waiting
+from bench.wait_result import BlockedWait, Competition, Handoff, ServerWaiting, Waiting
 from bench.workload import GROWTH, SERVER_GROUPS, WORKLOADS
 
 PUBLISHED = Path(__file__).parents[2] / "docs" / "performance" / "results.md"
@@ -80,6 +80,13 @@ def page() -> str:
                 subject=name,
                 competition=Competition(grants=[1], **waits),
                 blocked=BlockedWait(seconds=1, cpu_seconds=1, polls=1),
+                handoff=Handoff(count=1, **waits),
+            )
+        ],
+        server_waiting=[
+            ServerWaiting(
+                subject=name,
+                competition=Competition(grants=[1], **waits),
                 handoff=Handoff(count=1, **waits),
             )
         ],
