@@ -29,12 +29,12 @@ from goscope_sqlite import SQLiteAdapter
 from goscope_sqlite._engine.reader import Reader
 
 from .busy_loop import _latencies_ms
-from .contention import PROCESSES, _compete, _receive_barrier
 from .mix import with_mix
 from .process import run_isolated
 from .round import _seconds
 from .subjects.goscope_backends import GoscopeSQLite
 from .summary import quartiles
+from .waiting import COMPETING_HOLD_S, COMPETING_PROCESSES, Grant, _compete, _receive_barrier
 
 KEYS: Final = 10_000
 WARM_UP_CALLS: Final = 2_000
@@ -84,7 +84,7 @@ CASES: Final = [
     Case(
         "lock queue",
         "contend",
-        PROCESSES,
+        COMPETING_PROCESSES,
         partial(setattr, lock_queue, "QUEUE_AFTER_MS", sys.maxsize),
     ),
 ]
@@ -93,8 +93,8 @@ CASES: Final = [
 class Sample(NamedTuple):
     """One round: seconds per call of wall time, and of CPU time where that is meaningful.
 
-    In the busy loop it is the longest call; with several processes the time per grant, and
-    ``cpu`` is the least share of a process (1 is fair).
+    In the busy loop it is the longest call; with several processes the longest wait, and ``cpu`` is
+    the least share of a process (1 is fair).
     """
 
     wall: float
@@ -183,24 +183,26 @@ async def _run(case: Case, folder: Path, seconds: float) -> Sample:
 
 def _contend(number: int, is_on: bool, seconds: float) -> Sample:
     context = get_context("spawn")
-    barrier = context.Barrier(PROCESSES)
+    barrier = context.Barrier(COMPETING_PROCESSES)
     with (
         tempfile.TemporaryDirectory(prefix="goscope-bench-") as folder,
-        ProcessPoolExecutor(PROCESSES, context, _receive_barrier, (barrier,)) as pool,
+        ProcessPoolExecutor(COMPETING_PROCESSES, context, _receive_barrier, (barrier,)) as pool,
     ):
+        path = Path(folder) / "bench.db"
         jobs = [
-            pool.submit(_compete_switched, number, is_on, Path(folder), 4 * seconds)
-            for _ in range(PROCESSES)
+            pool.submit(_compete_switched, number, is_on, path, 4 * seconds)
+            for _ in range(COMPETING_PROCESSES)
         ]
         grants = [job.result() for job in jobs]
-    total = max(sum(grants), 1)
-    return Sample(4 * seconds / total, min(grants) * PROCESSES / total)
+    counts = list(map(len, grants))
+    longest = max(grant.granted - grant.requested for each in grants for grant in each)
+    return Sample(longest, min(counts) * len(counts) / sum(counts))
 
 
-def _compete_switched(number: int, is_on: bool, folder: Path, seconds: float) -> int:
+def _compete_switched(number: int, is_on: bool, path: Path, seconds: float) -> list[Grant]:
     if not is_on:
         CASES[number].switch_off()
-    return _compete(GoscopeSQLite.name, folder, seconds)
+    return _compete(GoscopeSQLite.name, path, seconds, COMPETING_HOLD_S, 0.0)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Each read in WAL mode locks a read mark, which keeps the frames it needs in the WAL, and releases
 it: two system calls, a quarter of what a point read costs. The connections of a process share these
 locks: while one of them holds a read mark, SQLite makes no system call for the others. They still
-read the latest commit: SQLite locks another read mark when there is a newer one.
+read the latest commit: SQLite locks another read mark when there is a newer one. Without it, a get
+of 64 callers takes 8 % longer.
 """
 
 from __future__ import annotations
