@@ -34,7 +34,14 @@ from .process import run_isolated
 from .round import _seconds
 from .subjects.goscope_backends import GoscopeSQLite
 from .summary import quartiles
-from .waiting import COMPETING_HOLD_S, COMPETING_PROCESSES, Grant, _compete, _receive_barrier
+from .waiting import (
+    COMPETING_HOLD_S,
+    COMPETING_PROCESSES,
+    Grant,
+    _compete,
+    _competition,
+    _receive_barrier,
+)
 
 KEYS: Final = 10_000
 WARM_UP_CALLS: Final = 2_000
@@ -194,9 +201,9 @@ def _contend(number: int, is_on: bool, seconds: float) -> Sample:
             for _ in range(COMPETING_PROCESSES)
         ]
         grants = [job.result() for job in jobs]
-    counts = list(map(len, grants))
-    longest = max(grant.granted - grant.requested for each in grants for grant in each)
-    return Sample(longest, min(counts) * len(counts) / sum(counts))
+    found = _competition(grants)
+    counts = found.grants
+    return Sample(found.max_ms / 1000, min(counts) * len(counts) / sum(counts))
 
 
 def _compete_switched(number: int, is_on: bool, path: Path, seconds: float) -> list[Grant]:

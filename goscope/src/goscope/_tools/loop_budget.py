@@ -24,8 +24,8 @@ So few because a timer of asyncio that becomes due in one tick may run only two 
 WAKEUPS_PER_TICK: Final = 3
 """How many waiters resume in the same tick, each with a share of the budget.
 
-A single one would waste the budget if it has one operation only. With twice as many, 64 callers
-that get wait more often, and a get takes 5 % longer.
+A single one would waste the budget if it has one operation only. With eight, 64 callers that get
+wait more often, and a get takes 5 % longer.
 """
 
 ITEMS_PER_CHECK: Final = 10
