@@ -131,9 +131,9 @@ class MySQLLockProvider(BaseLockProvider):
                 return False
             if may_take:
                 head_since = head_since or now
-                pause = min(poll_interval_ms(now - head_since), left)
-                if self.queue.is_head(key):
-                    pause /= 2  # nobody else polls
+                interval = poll_interval_ms(now - head_since)
+                # Only the head of a queue polls, so it may do so twice as often.
+                pause = min(interval / 2 if self.queue.is_head(key) else interval, left)
             else:
                 pause = NOT_HEAD_POLL_MS
             await self.notifier.wait(

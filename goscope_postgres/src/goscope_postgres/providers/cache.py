@@ -45,7 +45,6 @@ write locks its lease: another order would deadlock."""
 _END: Final = "DELETE FROM {lease} AS l USING load WHERE l.key = load.key"
 _ENDED: Final = f"ended AS ({_END} RETURNING l.key), {NOTIFY_QUEUE}"
 """Those who wait for the computations are notified: the write may be what they wait for."""
-_NOT_COMPUTED: Final = "NOT EXISTS (SELECT 1 FROM {lease} WHERE key = $6)"
 _AFTER_LOADS: Final = "(SELECT count(*) FROM load) >= 0"
 _NOTIFIED: Final = "(SELECT count(*) FROM notified) >= 0"
 """Conditions that are true once the leases are locked, and once those who wait are notified."""
@@ -68,18 +67,17 @@ _STORE: Final = f"""
     SELECT $1, $2, {after("time", "$3::bigint")},
         {after("time", "($3 + coalesce($4::bigint, 0))")}, $5::text[]
     FROM (SELECT clock_timestamp() AS time OFFSET 0) AS present
-    WHERE IF_CURRENT AND {_AFTER_LOADS}
+    WHERE CONDITION
 """
-_SET: Final = f"{_STORE} AND {_NOTIFIED} {_REPLACE}"
-_SET_UNLESS_COMPUTED: Final = f"""
-    {_STORE.replace("IF_CURRENT", _NOT_COMPUTED).replace(_AFTER_LOADS, "true")}
-    {_REPLACE} RETURNING 1
-"""
+_STORE_AFTER_LOADS: Final = _STORE.replace("CONDITION", f"IF_CURRENT AND {_AFTER_LOADS}")
+_SET: Final = f"{_STORE_AFTER_LOADS} AND {_NOTIFIED} {_REPLACE}"
+_NOT_COMPUTED: Final = "NOT EXISTS (SELECT 1 FROM {lease} WHERE key = $6)"
+_SET_UNLESS_COMPUTED: Final = f"{_STORE.replace('CONDITION', _NOT_COMPUTED)} {_REPLACE} RETURNING 1"
 """Stores nothing while the value is being computed. Else it does what `_SET` does, and a set of one
-caller takes a fifth less time."""
+caller takes a tenth less time."""
 _ADD: Final = f"""
     {_loads("ARRAY[$6]")},
-    added AS ({_STORE} {_REPLACE} WHERE c.expires_at <= clock_timestamp() RETURNING 1),
+    added AS ({_STORE_AFTER_LOADS} {_REPLACE} WHERE c.expires_at <= clock_timestamp() RETURNING 1),
     {_ENDED.replace(_END, f"{_END} AND EXISTS (SELECT 1 FROM added)")}
 """
 _SET_MANY: Final = f"""
