@@ -23,8 +23,6 @@ def leave_block(
             "this block was left without having been entered: use it as `async with`"
         )
     task = asyncio.current_task()
-    if entered[-1][0] is task:
-        return entered.pop()  # the usual case
     own = [item for item in entered if item[0] is task]
     ended = [item for item in entered if item[0] is None or item[0].done()]
     item = (own[-1:] or ended or entered)[0]

@@ -110,11 +110,6 @@ class Sweeper:
             if self._writes_since_sweep >= self._writes_per_sweep(self._bounds.max_entries):
                 self._sweep_soon()
 
-    @property
-    def counts_bytes(self) -> bool:
-        """Whether the bytes of the entries have a bound."""
-        return self._bounds.max_bytes is not None
-
     def count_bytes(self, written: int) -> None:
         """Count the bytes of entries that are being written."""
         self._bytes_since_sweep += written

@@ -151,7 +151,7 @@ class SQLiteAdapter(BaseAdapter):
         if locks is None and self._in_memory is not None and self._processes is not None:
             self._in_memory.warn_of(self._processes.others)
         self.lease = leases
-        on_written = self._sweeper.count_bytes if self._sweeper.counts_bytes else None
+        on_written = self._sweeper.count_bytes
         self.cache = SQLiteCacheProvider(context, database, leases.notifier, on_written)
         self.circuit_breaker = SQLiteCircuitBreakerStateProvider(context, database)
         self.checkpoint = checkpoints = SQLiteCheckpointProvider(

@@ -177,14 +177,13 @@ class SQLiteCacheProvider(BaseCacheProvider):
             self._on_written(sum(len(entry.text) for entry in entries.values()))
         if fence is None and len(entries) == 1:
             [(key, new)] = entries.items()
-            if not new.tags and new.stale_for_ms is None:
-                expires_at = None if new.ttl_ms is None else seconds(now + new.ttl_ms)
-                row = (key, new.text, expires_at, now // 1000, self.load_lease(key))
-                storing = self._database.submit(
-                    partial(_write_plain, row=row), rows=equivalent_rows(new.text), autocommit=True
-                )
-                if await storing:
-                    return
+            expires_at = None if new.ttl_ms is None else now + new.ttl_ms
+            row = _row(key, new.text, expires_at, now, self.load_lease(key))
+            is_plain = not new.tags and new.stale_for_ms is None
+            if is_plain and await self._database.submit(
+                partial(_write_plain, row=row), rows=equivalent_rows(new.text), autocommit=True
+            ):
+                return
 
         stored = {key: entry.written_at(now) for key, entry in entries.items()}
         rows = sum(equivalent_rows(entry.text) for entry in entries.values())
@@ -387,14 +386,8 @@ def _read(connection: sqlite3.Connection, key: str) -> StoredEntry | None:
         return None  # as for a reader: what nobody can read is not there
 
 
-def _is_plain(entry: StoredEntry) -> bool:
-    """Whether the entry needs no companion row."""
-    return not entry.tags and entry.stale_until is None
-
-
-def _row(key: str, entry: StoredEntry, now: int, load: str) -> Row:
-    expires_at = None if entry.expires_at is None else seconds(entry.expires_at)
-    return key, entry.text, expires_at, now // 1000, load
+def _row(key: str, text: str, expires_at: int | None, now: int, load: str) -> Row:
+    return key, text, None if expires_at is None else seconds(expires_at), now // 1000, load
 
 
 def _write_all(
@@ -416,12 +409,12 @@ def _write(
     connection: sqlite3.Connection, key: str, entry: StoredEntry, now: int, load: str
 ) -> None:
     """Store the entry and end the load lease."""
-    row = _row(key, entry, now, load)
+    row = _row(key, entry.text, entry.expires_at, now, load)
     if not _write_plain(connection, row):
         connection.execute(_WRITE, row[:-1])
         delete_companion(connection, key)
         remove(connection, load)
-    if not _is_plain(entry):
+    if entry.tags or entry.stale_until is not None:
         tags = json.dumps(entry.tags)
         connection.execute(_WRITE_COMPANION, (key, digest(entry.text), entry.stale_until, tags))
         connection.executemany(_WRITE_TAG, [(tag, key) for tag in entry.tags])
