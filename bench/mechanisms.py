@@ -23,6 +23,7 @@ from time import perf_counter, process_time
 from typing import Any, Final, NamedTuple
 
 import goscope_sqlite._engine.shared_read as shared_read
+import goscope_sqlite._engine.wal as wal
 import goscope_sqlite._engine.writer as writer
 import goscope_sqlite.providers.lock_queue as lock_queue
 from goscope_sqlite import SQLiteAdapter
@@ -87,6 +88,9 @@ CASES: Final = [
         64,
         partial(setattr, shared_read, "MIN_READS_PER_TICK", sys.maxsize),
     ),
+    Case("checkpoints beside writes", "set", 1, partial(setattr, wal, "MAX_COPIES", 0)),
+    Case("checkpoints beside writes", "set", 64, partial(setattr, wal, "MAX_COPIES", 0)),
+    Case("checkpoints beside writes", "shared_lock", 1, partial(setattr, wal, "MAX_COPIES", 0)),
     Case("starvation guard", "busy", 1, _options(starvation_guard=False)),
     Case(
         "lock queue",

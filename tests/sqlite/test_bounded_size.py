@@ -279,6 +279,7 @@ async def test_a_new_file_gives_the_space_of_a_deleted_value_back(store: Store) 
         await adapter.cache.set("large", "x" * 12 * MIB)
         await fill(adapter, 100)
         await adapter.cache.delete("large")
+        await adapter._database._writer.finish()  # the sweeper skips a WAL that is being copied
         await adapter._sweeper.sweep()
         assert store.file_bytes < 3 * MIB
         assert len(await adapter.cache.keys()) == 100

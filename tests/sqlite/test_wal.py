@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import logging
+import os
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from goscope_sqlite import SQLiteAdapter
+from goscope_sqlite._engine import wal as engine_wal
 from goscope_sqlite._engine.connection import WAL_LIMIT_BYTES
+from goscope_sqlite._engine.file import file_identity, sync_file
 from goscope_sqlite._engine.wal import (
+    MAX_SIZE,
     POLL_INTERVAL_S,
     READER_WAIT_S,
     RESTART_WAIT_S,
@@ -235,3 +245,169 @@ async def test_no_lock_is_held_while_the_event_loop_does_something_else(
         await adapter._database._writer.finish()
     assert free
     assert all(free)
+
+
+# --- the first step, without the write lock ------------------------------------------------------
+
+
+class Disk:
+    """A disk that takes its time to sync the file."""
+
+    def __init__(self) -> None:
+        self.is_syncing = asyncio.Event()
+        self._may_end = threading.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def sync(self, path: str) -> None:
+        self._loop.call_soon_threadsafe(self.is_syncing.set)
+        assert self._may_end.wait(60)
+        sync_file(path)
+
+    def finish(self) -> None:
+        self._may_end.set()
+
+
+@pytest_asyncio.fixture
+async def disk(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Disk]:
+    disk = Disk()
+    monkeypatch.setattr(engine_wal, "sync_file", disk.sync)
+    yield disk
+    disk.finish()
+
+
+async def test_everybody_writes_while_frames_are_copied(
+    adapter: SQLiteAdapter, path: Path, disk: Disk
+) -> None:
+    await adapter.cache.set("key", "1" * WAL_LIMIT_BYTES)
+    await disk.is_syncing.wait()
+    await adapter.cache.set("key", "2")
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+        other.execute("UPDATE go_goscope_cache SET value = '3'")
+    assert await adapter.cache.get("key") == 3
+    wal_path = path.with_name(f"{path.name}-wal")
+    before = wal_path.stat().st_size
+    disk.finish()
+    await adapter._database._writer.finish()
+    await adapter.cache.set("key", "4")
+    assert wal_path.stat().st_size < before, "the WAL was not restarted"
+
+
+async def test_no_commit_restarts_the_wal_while_frames_are_copied(
+    wal: Wal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to SQLite 3.51.2 that can lose data."""
+    sizes: list[int] = []
+
+    def write(_: str) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+            other.execute("UPDATE go_goscope_cache SET value = '2'")
+        sizes.append(path.with_name(f"{path.name}-wal").stat().st_size)
+
+    await wal.write("1" * WAL_LIMIT_BYTES)
+    monkeypatch.setattr(engine_wal, "sync_file", write)
+    before = wal.size() * WAL_LIMIT_BYTES
+    assert await wal.checkpointer.copy()
+    assert sizes[0] > before, "the whole WAL was copied, and the commit restarted it"
+
+
+async def test_frames_that_are_written_meanwhile_are_copied_too(
+    wal: Wal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[int] = []
+
+    def write(_: str) -> None:
+        copied.append(wal.checkpointer._backfilled_frames)
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+            if len(copied) == 1:
+                other.execute("UPDATE go_goscope_cache SET value = ?", ("2" * WAL_LIMIT_BYTES,))
+
+    await wal.write("1" * WAL_LIMIT_BYTES)
+    monkeypatch.setattr(engine_wal, "sync_file", write)
+    assert await wal.checkpointer.copy()
+    assert len(copied) == 3
+    assert copied[0] + WAL_LIMIT_BYTES // 4096 < copied[1] == copied[2]
+
+
+async def write_much(adapter: SQLiteAdapter) -> None:
+    for number in range(5 * MAX_SIZE):
+        await adapter.cache.set("key", f"{number % 10}" * WAL_LIMIT_BYTES)
+        await asyncio.sleep(SIZE_CHECK_INTERVAL_S)
+
+
+async def test_writes_wait_for_a_checkpoint_that_falls_behind(
+    adapter: SQLiteAdapter, path: Path, disk: Disk
+) -> None:
+    await adapter.cache.set("key", "1" * WAL_LIMIT_BYTES)
+    await disk.is_syncing.wait()
+    wal_path = path.with_name(f"{path.name}-wal")
+    writing = asyncio.ensure_future(write_much(adapter))
+    assert await asyncio.wait([writing], timeout=1) == (set(), {writing})
+    writing.cancel()
+    assert wal_path.stat().st_size > MAX_SIZE * WAL_LIMIT_BYTES
+    assert await adapter.cache.has("key"), "reads do not wait"
+    disk.finish()
+    await adapter.cache.set("key", "1")
+    await adapter.cache.set("key", "2")
+    assert wal_path.stat().st_size < 2 * WAL_LIMIT_BYTES
+
+
+async def test_a_wal_that_another_process_checkpoints_is_left_to_it(
+    wal: Wal, path: Path, reader: Reader
+) -> None:
+    await wal.write("1")
+    reader.begin()
+    await wal.write("2" * WAL_LIMIT_BYTES)
+    assert wal.is_due()
+    with (
+        closing(sqlite3.connect(path, timeout=60, check_same_thread=False)) as other,
+        closing(sqlite3.connect(path)) as observer,
+    ):
+
+        def restart() -> None:
+            """Wait for the reader, in the middle of a checkpoint."""
+            while other.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()[0][0]:
+                pass  # the observer's came first
+
+        thread = threading.Thread(target=restart)
+        thread.start()
+        passive = "PRAGMA wal_checkpoint(PASSIVE)"
+        while not observer.execute(passive).fetchall()[0][0]:  # noqa: ASYNC110  # in SQLite
+            await asyncio.sleep(0.001)
+        assert not await wal.checkpointer.copy()
+        assert not wal.is_due()
+        reader.end()
+        thread.join()
+    assert wal.is_due(RETRY_INTERVAL_S)
+    assert await wal.checkpointer.copy()
+
+
+async def test_a_copy_that_cannot_be_synced_is_reported_and_repeated(
+    wal: Wal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    await wal.write("1" * WAL_LIMIT_BYTES)
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING, "goscope_sqlite"):
+        patch.setattr(os, "fsync", fail)
+        assert not await wal.checkpointer.copy()
+    assert "WAL checkpoint failed, will be retried" in caplog.text
+    assert not wal.is_due(RETRY_INTERVAL_S * 0.9)
+    assert wal.is_due(RETRY_INTERVAL_S * 0.1)
+    assert await wal.checkpointer.copy()
+
+
+async def test_only_the_file_itself_is_synced(
+    adapter: SQLiteAdapter, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, int]] = []
+
+    def sync(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        synced.append((found.st_dev, found.st_ino))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    sync_file(str(path))
+    assert synced == [file_identity(str(path))]
+    sync_file(__file__)
+    assert len(synced) == 1, "a file that the process has not open"

@@ -190,7 +190,7 @@ class SQLiteDatabase:
             if self._reader is not None:
                 self._reader.close_in_child()
             if self._checkpointer is not None:
-                self._checkpointer.close()
+                self._checkpointer.close_in_child()
             writer.close()
         except sqlite3.Error:
             return False

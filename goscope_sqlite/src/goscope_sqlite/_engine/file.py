@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 import stat
+from collections.abc import Generator
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final
@@ -15,6 +16,9 @@ from typing import Any, Final
 from goscope.errors import BackendUnavailable, InvalidOption
 
 MEMORY: Final = ":memory:"
+
+DESCRIPTORS: Final = "/dev/fd"
+"""Where Linux and macOS list the descriptors of a process."""
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 """Where Linux lists the mounted file systems. Other systems have no such file and no check."""
@@ -152,6 +156,36 @@ def file_identity(path: str) -> tuple[int | str, ...] | None:
         found = None
     # Some file systems of Windows have no inode numbers.
     return (found.st_dev, found.st_ino) if found and found.st_ino else (os.path.realpath(path),)
+
+
+def open_files() -> Generator[tuple[int, tuple[int | str, ...]]]:
+    """The descriptors of this process for regular files, with what `file_identity` says of each.
+
+    None where the system does not list them, as on Windows.
+    """
+    try:
+        descriptors = os.listdir(DESCRIPTORS)
+    except OSError:
+        return
+    for descriptor in map(int, descriptors):
+        try:
+            found = os.fstat(descriptor)
+        except OSError:  # the listing's own, which is closed
+            continue
+        if stat.S_ISREG(found.st_mode):
+            yield descriptor, (found.st_dev, found.st_ino)
+
+
+def sync_file(path: str) -> None:
+    """Wait until the disk has what this process wrote to a file that it has open.
+
+    Uses a descriptor of SQLite: closing any other one drops the locks SQLite has on the file.
+    """
+    identity = file_identity(path)
+    for descriptor, found in open_files():
+        if found == identity:
+            os.fsync(descriptor)
+            return
 
 
 CHECK_INTERVAL_S: Final = 0.001

@@ -13,22 +13,18 @@ a connection to the file too, the child cannot open the file.
 from __future__ import annotations
 
 import os
-import stat
 import threading
-from collections.abc import Generator
 from time import monotonic
 from typing import Final, Protocol
 from weakref import WeakSet
 
 from goscope.errors import BackendUnavailable
 
-from .file import file_identity
+from .file import file_identity, open_files
 
 MAX_WAIT_S: Final = 1.0
 """How long a fork waits for the calls of other threads. They take milliseconds, unless another
 process keeps the file locked."""
-
-DESCRIPTORS: Final = "/dev/fd"
 
 
 class Forkable(Protocol):
@@ -123,22 +119,7 @@ def _after_in_child() -> None:
     quiet, _calls = _calls.quiet or not _databases, _Calls()
     for database in list(_databases):
         database.after_fork(quiet=quiet)
-    _unusable_files.update(_open_files())
-
-
-def _open_files() -> Generator[tuple[int | str, ...]]:
-    """The regular files that this process has open, as `file_identity` names them."""
-    try:
-        descriptors = os.listdir(DESCRIPTORS)
-    except OSError:
-        return
-    for descriptor in descriptors:
-        try:
-            found = os.fstat(int(descriptor))
-        except OSError:  # the listing's own, which is closed
-            continue
-        if stat.S_ISREG(found.st_mode):
-            yield found.st_dev, found.st_ino
+    _unusable_files.update(identity for _, identity in open_files())
 
 
 if hasattr(os, "register_at_fork"):  # absent on Windows, which has no fork

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import sqlite3
+from contextlib import closing
 from time import monotonic, sleep
 from typing import Final
 
 from .connection import WAL_LIMIT_BYTES
 from .errors import is_busy
+from .file import sync_file
+from .worker import Worker
 
 logger: Final = logging.getLogger("goscope_sqlite")
 
@@ -32,16 +36,30 @@ prevent its restart, and how often it looks. Nobody can write meanwhile, so both
 at most; a checkpoint that left frames behind is repeated."""
 
 
-class Checkpointer:
-    """Checkpoints the WAL when it has grown.
+MAX_COPIES: Final = 4
+FEW_FRAMES: Final = 256
+"""How often `copy` copies what was written during the copy before, and how few frames, 1 MiB, end
+it. Without it, a set takes 1.3 times as long: the disk is synced under the write lock."""
 
-    It has a separate connection, and runs while the writer holds the write lock: up to SQLite
-    3.51.2, a commit that restarts the WAL during a checkpoint can lose data.
+MAX_SIZE: Final = 4
+"""How many times as long as its limit the WAL may become before the writes wait."""
+
+
+class Checkpointer:
+    """Checkpoints the WAL when it has grown, in two steps on connections of its own.
+
+    `copy` copies frames while everybody writes. `run` copies the rest while the writer holds the
+    write lock, so that the next commit restarts the WAL. Up to SQLite 3.51.2, a commit that
+    restarts the WAL during a checkpoint can lose data: the write lock prevents that, and in `copy`
+    a read transaction.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        # No starvation guard: it would take the time in which the disk is synced for starvation.
+        self._worker = Worker("goscope-sqlite-checkpointer", starvation_guard=False)
         self._next_size_check = self._next_attempt = 0.0
         self._size_at_last_attempt = 0.0
         self._backfilled_frames = 0  # how many the last checkpoint found in the database file
@@ -51,10 +69,8 @@ class Checkpointer:
 
     def is_due(self) -> bool:
         """Whether the WAL is longer than its limit, and another checkpoint may shorten it."""
-        now = monotonic()
-        if now < self._next_size_check:
+        if not self._is_size_unknown():
             return False
-        self._next_size_check = now + SIZE_CHECK_INTERVAL_S
         size = self._size()
         if size < self._size_at_last_attempt:  # it restarted and was truncated
             self._size_at_last_attempt = 0.0
@@ -62,8 +78,16 @@ class Checkpointer:
         return size > 1 and (
             self._restart_pending
             or size >= self._size_at_last_attempt + 1
-            or now >= self._next_attempt
+            or monotonic() >= self._next_attempt
         )
+
+    def is_overdue(self) -> bool:
+        """Whether the WAL has grown so much that the writes have to wait for the checkpoint."""
+        return self._is_size_unknown() and self._size() > MAX_SIZE
+
+    def copy(self) -> asyncio.Future[bool]:
+        """Copy frames while everybody writes, in a thread. Return whether `run` is due."""
+        return self._worker.run(self._copy)
 
     def run(self, writer: sqlite3.Connection) -> None:
         """Copy the frames that no reader needs, while the writer holds the write lock.
@@ -78,20 +102,53 @@ class Checkpointer:
             finally:
                 writer.execute("ROLLBACK")
         except sqlite3.Error as exc:
-            if is_busy(exc):
-                return  # another process writes: the next write looks at the size again
-            # Tried again later: a failed checkpoint costs disk space and no data.
-            logger.warning("%s: WAL checkpoint failed, will be retried: %s", self._path, exc)
-            self._next_size_check = monotonic() + RETRY_INTERVAL_S
+            if not is_busy(exc):  # another process writes: the next write looks at the size again
+                self._report(exc)
 
     def close(self) -> None:
-        """Close the connection. The checkpointer opens another one if it is used again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the connections, and end the thread."""
+        self.close_in_child()
+        self._worker.stop()
+
+    def close_in_child(self) -> None:
+        """Close the connections in the child of a fork, where the thread does not exist."""
+        for connection in (self._reader, self._connection):
+            if connection is not None:
+                connection.close()
+        self._reader = self._connection = None
+
+    def _copy(self) -> bool:
+        copied = 0
+        try:
+            for _ in range(MAX_COPIES):
+                self._copy_snapshot()
+                if self._backfilled_frames - copied < FEW_FRAMES:
+                    break
+                copied = self._backfilled_frames
+        except (sqlite3.Error, OSError) as exc:
+            self._report(exc)
+            return False
+        if self._backfilled_frames < 0:  # another process is copying
+            self._delay()
+            return False
+        return True
+
+    def _copy_snapshot(self) -> None:
+        """Copy the frames up to the latest commit, and sync them."""
+        if self._reader is None:
+            self._reader = self._connect()
+        # The statement stays open: while somebody reads, no commit restarts the WAL.
+        with closing(self._reader.execute("SELECT 1 FROM sqlite_schema LIMIT 1")):
+            self._backfill()
+            sync_file(self._path)  # else SQLite does it in `run`
+
+    def _report(self, exc: Exception) -> None:
+        """Report a checkpoint that failed: it is tried again, and costs disk space and no data."""
+        logger.warning("%s: WAL checkpoint failed, will be retried: %s", self._path, exc)
+        self._next_size_check = monotonic() + RETRY_INTERVAL_S
 
     def _checkpoint(self) -> None:
-        self._size_at_last_attempt = self._size()
+        self._delay()
         deadline = monotonic() + READER_WAIT_S
         before = self._backfilled_frames
         # If not one more frame could be copied, the reader has read for long and may continue.
@@ -107,7 +164,19 @@ class Checkpointer:
             sleep(RESTART_WAIT_S)
         self.is_restart_due = complete
         self._restart_pending = complete and not self._restart_pending
+
+    def _delay(self) -> None:
+        """Let the next checkpoint wait for an interval, or until the WAL has grown by a limit."""
+        self._size_at_last_attempt = self._size()
         self._next_attempt = monotonic() + RETRY_INTERVAL_S
+
+    def _is_size_unknown(self) -> bool:
+        """Whether the size was read a while ago; it is now."""
+        now = monotonic()
+        if now < self._next_size_check:
+            return False
+        self._next_size_check = now + SIZE_CHECK_INTERVAL_S
+        return True
 
     def _size(self) -> float:
         """The size of the WAL as a multiple of its limit."""
@@ -120,10 +189,11 @@ class Checkpointer:
     def _backfill(self) -> bool:
         """Run one passive checkpoint; whether it was complete."""
         if self._connection is None:
-            self._connection = sqlite3.connect(
-                self._path, timeout=0, isolation_level=None, check_same_thread=False
-            )
+            self._connection = self._connect()
         passive = "PRAGMA wal_checkpoint(PASSIVE)"
         blocked, frames, backfilled = self._connection.execute(passive).fetchall()[0]
         self._backfilled_frames = backfilled
         return bool(not blocked and frames == backfilled)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)

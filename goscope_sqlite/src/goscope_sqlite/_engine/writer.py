@@ -6,6 +6,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -69,7 +70,8 @@ class Writer:
         self._queue = WriteQueue()
         self._place = PlaceRule(settings.place_of_writes)
         self._is_blocked = False  # another connection held the lock for the last batch
-        self._checkpoint_due = False
+        self._copying: asyncio.Future[bool] | None = None  # the first step of a checkpoint
+        self._checkpoint_due = False  # the second step is
         self._restarts_wal = False  # the next commit does, and waits for the disk
         self._reader: Reader | None = None
         self._checkpointer: Checkpointer | None = None
@@ -122,9 +124,9 @@ class Writer:
         return write
 
     async def finish(self) -> None:
-        """Wait for the submitted writes."""
-        while self.draining is not None:
-            await asyncio.wait([self.draining])
+        """Wait for the submitted writes, and for a checkpoint."""
+        while pending := self.draining or self._copying:
+            await asyncio.wait([pending])
 
     async def close(self, before: Callable[[sqlite3.Connection], object]) -> None:
         """Make a last call with the connection, then close it. Does nothing if it is closed."""
@@ -219,7 +221,24 @@ class Writer:
         if committed:
             if self.on_commit is not None:
                 self.on_commit(committed)
-            self._checkpoint_due = self._checkpointer is not None and self._checkpointer.is_due()
+            if self._checkpointer is not None:
+                self._check_wal(self._checkpointer)
+
+    def _check_wal(self, checkpointer: Checkpointer) -> None:
+        """Begin a checkpoint if one is due; one that falls behind comes before the next write."""
+        if self._copying is not None:
+            self._checkpoint_due = self._checkpoint_due or checkpointer.is_overdue()
+        elif not self._checkpoint_due and checkpointer.is_due():
+            with suppress(RuntimeError):  # the process exits: another one checkpoints the WAL
+                self._copying = checkpointer.copy()
+                self._copying.add_done_callback(self._on_copied)
+
+    def _on_copied(self, copying: asyncio.Future[bool]) -> None:
+        """Let the drain task do the rest of the checkpoint, before any other write."""
+        self._copying = None
+        self._checkpoint_due = self._checkpoint_due or copying.result()
+        if self._checkpoint_due and self.draining is None:
+            self.draining = _DrainTask(self._drain_to_end())
 
     def _share_connection(self) -> None:
         """Let the loop read with the page cache of the writer, unless the thread writes again."""
@@ -227,6 +246,8 @@ class Writer:
             self._reader.share(self.connection)
 
     async def _checkpoint(self) -> None:
+        if self._copying is not None:
+            await asyncio.wait([self._copying])
         self._checkpoint_due = False
         assert self._checkpointer is not None
         if self._reader is not None:
