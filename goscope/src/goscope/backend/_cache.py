@@ -414,7 +414,7 @@ class BaseCacheProvider(ABC):
             self._lease_notifier.notify(lease)
 
     def _stored(self, key: str) -> str:
-        return self._namespace + self._checked(key, "key")
+        return self._namespace + (self._checked(key, "key") if self._collection else check_key(key))
 
     def _checked(self, text: str, what: str) -> str:
         """Return the key or tag if it is valid: in a collection its name counts as well."""

@@ -35,7 +35,6 @@ POLL_INTERVAL_S: Final = 0.001
 prevent its restart, and how often it looks. Nobody can write meanwhile, so both together are 5 ms
 at most; a checkpoint that left frames behind is repeated."""
 
-
 MAX_COPIES: Final = 4
 FEW_FRAMES: Final = 256
 """How often `copy` copies what was written during the copy before, and how few frames, 1 MiB, end
