@@ -19,6 +19,7 @@ from .shim import Shim
 WRITES_A_SESSION: Final = 25
 
 LIMIT: Final = "WAL_LIMIT_BYTES"
+FEW: Final = "FEW_FRAMES"
 
 
 async def main(folder: Path, trace: Path, durability: Any, writes: Any, sessions: int) -> None:
@@ -44,5 +45,6 @@ async def main(folder: Path, trace: Path, durability: Any, writes: Any, sessions
 if __name__ == "__main__":
     for module in (wal, connection):
         setattr(module, LIMIT, 64 * 1024)
+    setattr(wal, FEW, 4)  # several copies in one checkpoint
     store, records, durable, place, count = sys.argv[1:]
     asyncio.run(main(Path(store), Path(records), durable, place, int(count)))

@@ -20,6 +20,7 @@ from goscope.maintenance import Finding, Level
 from ._engine.connection import MINIMUM_SQLITE, WAL_LIMIT_BYTES
 from ._engine.errors import translate
 from ._engine.file import check_path
+from ._engine.wal import MAX_SIZE
 from ._open_processes import live_processes
 from ._storage import connect_read_only, file_size, journal_mode
 from ._thread import in_thread
@@ -32,8 +33,8 @@ LONG_READ_S: Final = 1.0
 MAX_BACKLOG: Final = 10_000
 """How many expired rows a store may keep. The sweeper removes more than that in a second."""
 
-MAX_WAL_FACTOR: Final = 4
-"""A WAL of so many times its limit is not checkpointed."""
+MAX_WAL_FACTOR: Final = 2 * MAX_SIZE
+"""A WAL of so many times its limit is not checkpointed: writes wait at half of it."""
 
 CLOCK_TOLERANCE_S: Final = 60
 
