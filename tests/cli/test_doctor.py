@@ -135,7 +135,7 @@ def test_a_process_that_reads_for_long_is_named(
     """
 
     async def write(gs: Scope) -> None:
-        for number in range(20):
+        for number in range(40):
             await gs.cache.set("big", os.urandom(500_000).hex() + str(number))
 
     operator.prepare(cached)
