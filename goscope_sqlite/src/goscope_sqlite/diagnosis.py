@@ -33,8 +33,8 @@ LONG_READ_S: Final = 1.0
 MAX_BACKLOG: Final = 10_000
 """How many expired rows a store may keep. The sweeper removes more than that in a second."""
 
-MAX_WAL_FACTOR: Final = 2 * MAX_SIZE
-"""A WAL of so many times its limit is not checkpointed: writes wait at half of it."""
+MAX_WAL_FACTOR: Final = MAX_SIZE + 1
+"""A WAL of so many times its limit is not checkpointed: the writes wait before."""
 
 CLOCK_TOLERANCE_S: Final = 60
 

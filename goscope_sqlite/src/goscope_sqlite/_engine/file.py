@@ -161,7 +161,7 @@ def file_identity(path: str) -> tuple[int | str, ...] | None:
 def open_files() -> Generator[tuple[int, tuple[int | str, ...]]]:
     """The descriptors of this process for regular files, with what `file_identity` says of each.
 
-    None where the system does not list them, as on Windows.
+    Nothing where the system does not list them, as on Windows.
     """
     try:
         descriptors = os.listdir(DESCRIPTORS)

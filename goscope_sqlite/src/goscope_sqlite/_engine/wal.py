@@ -68,9 +68,9 @@ class Checkpointer:
 
     def is_due(self) -> bool:
         """Whether the WAL is longer than its limit, and another checkpoint may shorten it."""
-        if not self._is_size_unknown():
+        size = self._new_size()
+        if size is None:
             return False
-        size = self._size()
         if size < self._size_at_last_attempt:  # it restarted and was truncated
             self._size_at_last_attempt = 0.0
             self._restart_pending = False
@@ -82,7 +82,8 @@ class Checkpointer:
 
     def is_overdue(self) -> bool:
         """Whether the WAL has grown so much that the writes have to wait for the checkpoint."""
-        return self._is_size_unknown() and self._size() > MAX_SIZE
+        size = self._new_size()
+        return size is not None and size > MAX_SIZE
 
     def copy(self) -> asyncio.Future[bool]:
         """Copy frames while everybody writes, in a thread. Return whether `run` is due."""
@@ -169,13 +170,13 @@ class Checkpointer:
         self._size_at_last_attempt = self._size()
         self._next_attempt = monotonic() + RETRY_INTERVAL_S
 
-    def _is_size_unknown(self) -> bool:
-        """Whether the size was read a while ago; it is now."""
+    def _new_size(self) -> float | None:
+        """The size, None if it was read just before."""
         now = monotonic()
         if now < self._next_size_check:
-            return False
+            return None
         self._next_size_check = now + SIZE_CHECK_INTERVAL_S
-        return True
+        return self._size()
 
     def _size(self) -> float:
         """The size of the WAL as a multiple of its limit."""

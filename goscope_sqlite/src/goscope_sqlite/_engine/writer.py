@@ -53,8 +53,8 @@ class Writer:
     A lone small write is committed where it is submitted. Writes that have to wait share a commit.
     The connection never waits for a lock: while another process holds it, the writes stay in the
     queue and are tried again. The thread runs what takes long: large writes, commits that wait for
-    the disk, WAL checkpoints, and every write while recent ones were slow. Other writes wait for
-    these; reads use another connection meanwhile.
+    the disk, the second step of a WAL checkpoint, and every write while recent ones were slow.
+    Other writes wait for these; reads use another connection meanwhile.
 
     ``draining`` is not None until the queue is empty. ``on_commit`` is called with the number of
     committed writes.
