@@ -15,7 +15,12 @@ from .libraries import require
 require("langgraph.graph", "langgraph.checkpoint.conformance")
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointMetadata, empty_checkpoint
+from langgraph.checkpoint.base import (
+    BaseCheckpointSaver,
+    CheckpointMetadata,
+    CheckpointTuple,
+    empty_checkpoint,
+)
 from langgraph.checkpoint.conformance import checkpointer_test, validate  # pyright: ignore[reportMissingTypeStubs]
 from langgraph.checkpoint.conformance.report import ProgressCallbacks  # pyright: ignore[reportMissingTypeStubs]
 from langgraph.graph import END, START, StateGraph  # pyright: ignore[reportMissingTypeStubs]
@@ -62,14 +67,29 @@ async def ask(state: State) -> State:
     return {"steps": [interrupt("go on?")]}
 
 
-def compiled(gs: Scope) -> Any:
+class MeetingSaver(GoscopeSaver):
+    """Its run goes on when all runs of the barrier have loaded their first checkpoint."""
+
+    def __init__(self, gs: Scope, barrier: asyncio.Barrier) -> None:
+        super().__init__(gs)
+        self._barrier: asyncio.Barrier | None = barrier
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        found = await super().aget_tuple(config)
+        barrier, self._barrier = self._barrier, None
+        if barrier is not None:
+            await barrier.wait()
+        return found
+
+
+def compiled(gs: Scope, saver: GoscopeSaver | None = None) -> Any:
     builder: Any = StateGraph(State)
     builder.add_node("first", first)
     builder.add_node("ask", ask)
     builder.add_edge(START, "first")
     builder.add_edge("first", "ask")
     builder.add_edge("ask", END)
-    return builder.compile(checkpointer=GoscopeSaver(gs))
+    return builder.compile(checkpointer=saver or GoscopeSaver(gs))
 
 
 def thread(name: str = "t-1") -> RunnableConfig:
@@ -89,8 +109,9 @@ async def two_writers(folder: Path, *inputs: Any, **options: Any) -> Sequence[An
         Scope(persistence=SQLiteAdapter(folder / "graph.db")) as one,
         Scope(persistence=SQLiteAdapter(folder / "graph.db")) as two,
     ):
+        barrier = asyncio.Barrier(len(inputs))
         runs = [
-            compiled(gs).ainvoke(given, thread(), **options)
+            compiled(gs, MeetingSaver(gs, barrier)).ainvoke(given, thread(), **options)
             for gs, given in zip((one, two), inputs, strict=True)
         ]
         results = await asyncio.gather(*runs, return_exceptions=True)
@@ -163,9 +184,9 @@ async def test_threads_with_names_like_patterns_are_apart() -> None:
 
 async def test_a_conflict_leaves_nothing_behind() -> None:
     async with Scope(backend="memory") as gs:
-        graph = compiled(gs)
+        graph, barrier = compiled(gs), asyncio.Barrier(5)
         new: State = {"steps": []}
-        runs = [graph.ainvoke(new, thread()) for _ in range(5)]
+        runs = [compiled(gs, MeetingSaver(gs, barrier)).ainvoke(new, thread()) for _ in range(5)]
         results = await asyncio.gather(*runs, return_exceptions=True)
         assert sum(isinstance(result, CheckpointConflict) for result in results) == 4
         tasks = [task.id async for task in gs.inspect.tasks("*:body:*")]
