@@ -35,12 +35,13 @@ ITEMS_PER_CHECK: Final = 10
 class LoopBudget:
     """The time that operations may still take in the current tick of the event loop.
 
-    ``on_tick_end`` is called when the tick is over, before the next one begins.
+    ``on_tick_end`` is called when the tick is over, before the next one begins. ``until`` is when
+    the time of this tick is spent, 0 before its first operation.
     """
 
     def __init__(self) -> None:
         self.on_tick_end: Callable[[], None] | None = None
-        self._until = 0.0
+        self.until = 0.0
         self._share = TICK_BUDGET_S
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -50,9 +51,9 @@ class LoopBudget:
 
         ``now`` is read from `time.perf_counter`.
         """
-        if not self._until:
+        if not self.until:
             self._begin_tick(now + TICK_BUDGET_S)
-        return now > self._until
+        return now > self.until
 
     async def wait(self) -> None:
         """Return in a later tick: first come, first served, and a limited number in one tick."""
@@ -63,7 +64,7 @@ class LoopBudget:
         waiter = loop.create_future()
         self._waiting.append(waiter)
         await waiter
-        self._until = perf_counter() + self._share
+        self.until = perf_counter() + self._share
 
     async def cooperatively(self, items: Iterable[T]) -> AsyncIterator[T]:
         """Iterate over the items, yielding to the event loop when the budget is exhausted."""
@@ -80,12 +81,12 @@ class LoopBudget:
         await asyncio.sleep(0)
 
     def _begin_tick(self, until: float) -> None:
-        self._until = until
+        self.until = until
         self._loop = asyncio.get_running_loop()
         self._loop.call_soon(self._end_tick)
 
     def _end_tick(self) -> None:
-        self._until = 0.0
+        self.until = 0.0
         if self._waiting:
             self._wake_waiters()
         if self.on_tick_end is not None:

@@ -26,13 +26,16 @@ the reads, how many times that long to do without: a held read mark lets the WAL
 
 
 class SharedReadTransaction:
-    """Holds a read mark on its own connection. Use it in the event loop only."""
+    """Holds a read mark on its own connection. Use it in the event loop only.
+
+    ``held_since`` is 0 while there is no transaction; then each read calls `on_read` first.
+    """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
         self._reads = 0
-        self._held_since = 0.0  # 0 while there is no transaction
+        self.held_since = 0.0
         self._not_before = 0.0
 
     def on_read(self, now: float) -> None:
@@ -42,24 +45,24 @@ class SharedReadTransaction:
             with suppress(sqlite3.Error):  # the read that follows meets the same error, handled
                 # The statement stays open, and keeps the read mark, until its row is fetched.
                 self._cursor.execute("SELECT 1 FROM sqlite_schema LIMIT 1")
-                self._held_since = now
+                self.held_since = now
 
     def on_wait(self, now: float) -> None:
         """End the transaction early if the reads that start to wait make the tick long."""
-        if self._held_since and now - self._held_since > MAX_HOLD_S / 2:
+        if self.held_since and now - self.held_since > MAX_HOLD_S / 2:
             self.release()
 
     def release(self) -> None:
         """End the transaction, at the end of the tick."""
         self._reads = 0
-        if self._held_since:
+        if self.held_since:
             with suppress(sqlite3.Error):  # an error ends the transaction as well
                 self._cursor.fetchall()
             now = perf_counter()
-            held_s = now - self._held_since
+            held_s = now - self.held_since
             if held_s > MAX_HOLD_S:
                 self._not_before = now + COOLDOWN_FACTOR * held_s
-            self._held_since = 0.0
+            self.held_since = 0.0
 
     def close(self) -> None:
         self.release()
