@@ -237,7 +237,7 @@ class GetRunSet(Objects):
 )
 def test_a_planted_bug_is_found(tmp_path: Path, bug: type[Objects], kind: str) -> None:
     async def run() -> None:
-        await asyncio.gather(*(call(tmp_path, f"p{it}", "1", 40, bug) for it in range(2)))
+        await asyncio.gather(*(call(tmp_path, f"p{it}", "1", 200, bug) for it in range(2)))
 
     asyncio.run(run())
     assert not_linearizable(tmp_path)[0] == {kind}
