@@ -69,11 +69,17 @@ def _options(**options: Any) -> Callable[[], None]:
 def _share_nothing(*_: object) -> None: ...
 
 
+def _take_batch(*_: object) -> bool:
+    return False
+
+
 CASES: Final = [
     Case("writes in the loop", "set", 1, _options(writes="thread")),
     Case("writes in the loop", "set", 64, _options(writes="thread")),
     Case("writes in the loop", "shared_lock", 1, _options(writes="thread")),
     Case("group commit", "set", 64, partial(setattr, writer, "MAX_LOOP_ROWS", 1)),
+    Case("gathering", "mix", 64, partial(setattr, writer, "MAX_GATHER_TICKS", 2)),
+    Case("lone statements", "set", 1, partial(setattr, writer.Writer, "_run_alone", _take_batch)),
     Case("page cache of the writer", "mix", 1, partial(setattr, Reader, "share", _share_nothing)),
     Case("page cache of the writer", "mix", 64, partial(setattr, Reader, "share", _share_nothing)),
     Case(

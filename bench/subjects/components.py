@@ -166,7 +166,9 @@ class ProvidersOnly(Bare):
         database = InlineDatabase(self._connection)
         context = StoreContext(clock=SystemClock(), store_id="bench")
         self._locks = SQLiteLockProvider(context, database, "lock")
-        self._cache = SQLiteCacheProvider(context, database, self._locks.notifier)
+        self._cache = SQLiteCacheProvider(
+            context, database, self._locks.notifier, on_written=lambda _: None
+        )
         self._circuits = SQLiteCircuitBreakerStateProvider(context, database)
         self._checkpoints = SQLiteCheckpointProvider(context, database)
 

@@ -106,7 +106,7 @@ async def test_the_path_is_looked_at_once_in_a_while(
     """A system call for each write would be a tenth of its time."""
     seconds = 100.0
     monkeypatch.undo()
-    monkeypatch.setattr(file, "monotonic", lambda: seconds)
+    monkeypatch.setattr(file, "perf_counter", lambda: seconds)
     path.touch()
     opened = file.OpenFile(str(path))
     assert opened.is_at_path()

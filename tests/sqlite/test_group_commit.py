@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from goscope import Checkpoint
-from goscope.errors import BackendError
+from goscope.errors import BackendError, CorruptValue
 from goscope_sqlite import SQLiteAdapter
 
 from .conftest import Query
@@ -149,6 +149,21 @@ async def test_a_lone_statement_that_fails_changes_nothing(
         await adapter._database.submit(fail, autocommit=True)
     assert inserted(query) == []
     assert await adapter._database.submit(insert("w2"), autocommit=True) == "w2"
+
+
+async def test_a_lone_statement_whose_result_is_refused_runs_once(
+    adapter: SQLiteAdapter, query: Query
+) -> None:
+    """SQLite has committed it by then: a second run would count twice."""
+    runs: list[str] = []
+
+    def refuse(connection: sqlite3.Connection) -> None:
+        runs.append(insert(f"w{len(runs)}")(connection))
+        raise CorruptValue("key", "raised by the test")
+
+    with pytest.raises(CorruptValue):
+        await adapter._database.submit(refuse, autocommit=True)
+    assert inserted(query) == runs == ["w0"]
 
 
 async def test_a_write_that_one_statement_cannot_do_runs_in_a_transaction(

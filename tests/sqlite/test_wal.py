@@ -103,7 +103,7 @@ def wal(
     adapter: SQLiteAdapter, path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Wal]:
     wal = Wal(adapter, path, reader)
-    monkeypatch.setattr("goscope_sqlite._engine.wal.monotonic", lambda: wal.seconds)
+    monkeypatch.setattr("goscope_sqlite._engine.wal.perf_counter", lambda: wal.seconds)
     monkeypatch.setattr("goscope_sqlite._engine.wal.sleep", wal.sleep)
     monkeypatch.setattr(adapter._database._writer, "_checkpointer", None)
     yield wal

@@ -18,7 +18,7 @@ from goscope.errors import CorruptValue
 from goscope.providers import Checkpoint
 from goscope.testing import FakeClock
 from goscope_sqlite import SQLiteAdapter
-from goscope_sqlite._engine.writer import MAX_LOOP_ROWS
+from goscope_sqlite._engine.writer import MAX_GATHER_TICKS, MAX_LOOP_ROWS
 
 from .conftest import Query
 from .writes import LARGE, insert, inserted, write_lock
@@ -56,6 +56,21 @@ def slow_down(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
         monkeypatch.setattr(f"{place}.perf_counter", now)
 
 
+def count_ticks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list with the number of the current tick of the event loop."""
+    loop: Any = asyncio.get_running_loop()
+    if not hasattr(loop, "_selector"):
+        pytest.skip("this event loop does not tell when a tick begins")
+    select, current = loop._selector.select, [0]
+
+    def begin_tick(timeout: float | None = None) -> Any:
+        current[0] += 1
+        return select(timeout)
+
+    monkeypatch.setattr(loop._selector, "select", begin_tick)
+    return current
+
+
 # --- at once and in groups --------------------------------------------------------------------
 
 
@@ -85,18 +100,7 @@ async def test_a_batch_and_its_callers_run_in_separate_ticks(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A timer is up to three ticks late, so two short ones delay it less than a long one."""
-    loop: Any = asyncio.get_running_loop()
-    if not hasattr(loop, "_selector"):
-        pytest.skip("this event loop does not tell when a tick begins")
-    select, ticks = loop._selector.select, itertools.count(1)
-    tick = 0
-
-    def begin_tick(timeout: float | None = None) -> Any:
-        nonlocal tick
-        tick = next(ticks)
-        return select(timeout)
-
-    monkeypatch.setattr(loop._selector, "select", begin_tick)
+    ticks = count_ticks(monkeypatch)
     writes: Counter[int] = Counter()
     callers: set[int] = set()
 
@@ -104,14 +108,41 @@ async def test_a_batch_and_its_callers_run_in_separate_ticks(
 
         async def write() -> None:
             for _ in range(20):
-                await adapter._database.submit(lambda _: writes.update([tick]))
-                callers.add(tick)
+                await adapter._database.submit(lambda _: writes.update(ticks))
+                callers.update(ticks)
 
         await asyncio.gather(*(write() for _ in range(64)))
     assert writes.total() == 64 * 20
     del writes[min(writes)]  # the first callers write at once, without a batch
     assert max(writes.values()) <= MAX_LOOP_ROWS
     assert not writes.keys() & callers
+
+
+@pytest.mark.parametrize(("readers", "ticks_apart"), [(0, 2), (8, MAX_GATHER_TICKS)])
+async def test_writes_gather_while_reads_wait_for_the_loop(
+    adapter: SQLiteAdapter, monkeypatch: pytest.MonkeyPatch, readers: int, ticks_apart: int
+) -> None:
+    """Else each of their commits has few writes, although the loop is the bottleneck."""
+    ticks = count_ticks(monkeypatch)
+    slow_down(monkeypatch, 0.00001)
+    batches: list[int] = []
+
+    async def write() -> None:
+        for _ in range(20):
+            await adapter._database.submit(lambda _: batches.extend(ticks))
+
+    async def read() -> None:
+        while True:
+            await adapter.cache.get("key")
+
+    reading = [asyncio.create_task(read()) for _ in range(readers)]
+    await asyncio.sleep(0)
+    await asyncio.gather(*(write() for _ in range(8)))
+    for task in reading:
+        task.cancel()
+    times = sorted(set(batches))
+    apart = [later - earlier for earlier, later in itertools.pairwise(times[1:])]
+    assert set(apart) == {ticks_apart}
 
 
 async def test_a_write_that_fails_affects_no_other_write(

@@ -83,14 +83,14 @@ async def test_reads_use_the_writers_page_cache_unless_the_thread_writes(
     async with SQLiteAdapter(path, sweep_interval="1h") as adapter:
         reader, writer = adapter._database._reader, adapter._database._writer
         assert reader is not None
-        assert reader._writer is writer.connection
+        assert reader.writer is writer.connection
         for _ in range(4):
             await where(adapter, now, 2 * SLOW_S)
-        assert reader._writer is None
+        assert reader.writer is None
         now.seconds += THREAD_S * 2
         await where(adapter, now)
-        assert reader._writer is writer.connection
+        assert reader.writer is writer.connection
     async with SQLiteAdapter(path, writes="thread") as adapter:
         reader = adapter._database._reader
         assert reader is not None
-        assert reader._writer is None
+        assert reader.writer is None

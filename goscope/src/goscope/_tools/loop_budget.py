@@ -55,6 +55,11 @@ class LoopBudget:
             self._begin_tick(now + TICK_BUDGET_S)
         return now > self.until
 
+    @property
+    def is_contended(self) -> bool:
+        """Whether operations wait for a later tick."""
+        return bool(self._waiting)
+
     async def wait(self) -> None:
         """Return in a later tick: first come, first served, and a limited number in one tick."""
         loop = asyncio.get_running_loop()

@@ -10,33 +10,35 @@ from .clock import Clock, SystemClock
 
 
 class KeyedNotifier:
-    """Futures by key; `notify` resolves those of one key."""
+    """Futures by key; `notify` resolves those of one key.
+
+    ``waiting`` is empty while nobody waits.
+    """
 
     def __init__(self) -> None:
-        self._by_key: defaultdict[str, set[asyncio.Future[bool]]] = defaultdict(set)
+        self.waiting: defaultdict[str, set[asyncio.Future[bool]]] = defaultdict(set)
 
     def notify(self, key: str) -> None:
         """Wake every waiter of the key."""
-        if self._by_key:
-            for waiter in self._by_key.pop(key, ()):
-                _resolve(waiter, True)
+        for waiter in self.waiting.pop(key, ()):
+            _resolve(waiter, True)
 
     def notify_all(self) -> None:
         """Wake every waiter of every key."""
-        for key in list(self._by_key):
+        for key in list(self.waiting):
             self.notify(key)
 
     async def wait(self, key: str, seconds: float, clock: Clock) -> bool:
         """Return True when the key is notified, False when ``seconds`` have passed on the clock."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._by_key[key].add(waiter)
+        self.waiting[key].add(waiter)
         try:
             return await signalled_within(waiter, seconds, clock)
         finally:
-            if waiting := self._by_key.get(key):
+            if waiting := self.waiting.get(key):
                 waiting.discard(waiter)
                 if not waiting:
-                    del self._by_key[key]
+                    del self.waiting[key]
 
 
 async def signalled_within(waiter: asyncio.Future[bool], seconds: float, clock: Clock) -> bool:

@@ -405,8 +405,9 @@ class BaseCacheProvider(ABC):
 
     def _notify(self, keys: Iterable[str]) -> None:
         """Wake those who wait in this process for the load leases of the stored keys."""
-        for key in keys:
-            self._lease_notifier.notify(self.load_lease(key))
+        if self._lease_notifier.waiting:
+            for key in keys:
+                self._lease_notifier.notify(self.load_lease(key))
 
     async def _end_all_loads(self, pattern: str, mark: str | None) -> None:
         # Before the entries: a computation that begins between the two has begun after the call.

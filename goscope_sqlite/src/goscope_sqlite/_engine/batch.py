@@ -63,6 +63,14 @@ class Write(ShieldableFuture[T]):
             self.error = exc
         return self.error is None
 
+    def resolve(self, path: str) -> bool:
+        """Resolve the future with the outcome. Return whether it was committed."""
+        if self.error is None:
+            self.set_result(self.returned)
+            return True
+        self.set_exception(translate(self.error, path))
+        return False
+
 
 def new_write(
     work: Callable[[sqlite3.Connection], T],
@@ -96,21 +104,16 @@ class Batch:
 
     def __init__(self, writes: list[Write[Any]], max_work_s: float) -> None:
         self.blocked: sqlite3.Error | None = None
+        self.size = len(writes)
         self._writes = writes
         self._max_work_s = max_work_s
         self._finished_writes = 0  # how many from the first on have an outcome
         for write in writes:
             write.started = True
 
-    @property
     def unfinished(self) -> list[Write[Any]]:
         """The writes left for a later batch: this one was blocked, or took too long."""
         return self._writes[self._finished_writes :]
-
-    @property
-    def size(self) -> int:
-        """The number of writes."""
-        return len(self._writes)
 
     @property
     def rows(self) -> int:
@@ -120,10 +123,10 @@ class Batch:
     def run(self, connection: sqlite3.Connection) -> None:
         """Run and commit the writes. Never raises."""
         try:
-            if len(self._writes) == 1 or not self._run_together(connection):
+            if self.size == 1 or not self._run_together(connection):
                 self._run_each(connection)
         except BaseException as exc:  # BEGIN or ROLLBACK failed: the batch cannot continue
-            if isinstance(exc, sqlite3.Error) and is_busy(exc):
+            if is_busy(exc):
                 self.blocked = exc
             else:
                 error = exc
@@ -131,14 +134,14 @@ class Batch:
 
     def fail(self, new_error: Callable[[], BaseException]) -> None:
         """Fail every unfinished write."""
-        for write in self.unfinished:
+        for write in self.unfinished():
             write.error = new_error()
-        self._finished_writes = len(self._writes)
+        self._finished_writes = self.size
 
     def fail_timed_out(self, busy_timeout_s: float) -> None:
         """Fail the writes of a blocked batch that have waited for the whole busy timeout."""
         now = perf_counter()
-        for write in self.unfinished:
+        for write in self.unfinished():
             if now - write.submitted_at < busy_timeout_s:
                 break  # the later ones have waited less
             write.error = self.blocked
@@ -146,14 +149,7 @@ class Batch:
 
     def resolve(self, path: str) -> int:
         """Resolve the futures of the finished writes. Return how many were committed."""
-        committed = 0
-        for write in self._writes[: self._finished_writes]:
-            if write.error is None:
-                write.set_result(write.returned)
-                committed += 1
-            else:
-                write.set_exception(translate(write.error, path))
-        return committed
+        return sum([write.resolve(path) for write in self._writes[: self._finished_writes]])
 
     def _run_together(self, connection: sqlite3.Connection) -> bool:
         """Run the writes in one transaction. Return False if it was rolled back."""
@@ -184,26 +180,17 @@ class Batch:
         """Run each write in a separate transaction, so that a failure affects no other write."""
         deadline = perf_counter() + self._max_work_s
         for write in self._writes:
-            if write.autocommit:
-                _run_statement(write, connection)
-            else:
+            if not write.autocommit:
                 _run_transaction(write, connection)
+            elif not write.attempt(connection) and is_busy(write.error):
+                raise write.error
             self._finished_writes += 1
             if perf_counter() > deadline:
                 break
 
 
-class WriteQueue:
+class WriteQueue(deque[Write[Any]]):
     """Writes in the order of submission."""
-
-    def __init__(self) -> None:
-        self._writes: deque[Write[Any]] = deque()
-
-    def __len__(self) -> int:
-        return len(self._writes)
-
-    def append(self, write: Write[Any]) -> None:
-        self._writes.append(write)
 
     def next_batch(self, max_rows: int, max_work_s: float) -> Batch | None:
         """Take the first writes, as many as fit into a batch; None if there are none.
@@ -213,8 +200,8 @@ class WriteQueue:
         """
         writes: list[Write[Any]] = []
         rows = 0
-        while self._writes and (not writes or rows + self._writes[0].rows <= max_rows):
-            write = self._writes.popleft()
+        while self and (not writes or rows + self[0].rows <= max_rows):
+            write = self.popleft()
             if not write.cancelled():
                 writes.append(write)
                 rows += write.rows
@@ -225,15 +212,7 @@ class WriteQueue:
         for write in reversed(writes):
             write.started = False
             if not (write.is_unwanted and write.cancel()):
-                self._writes.appendleft(write)
-
-
-def _run_statement(write: Write[Any], connection: sqlite3.Connection) -> None:
-    """Run a write that SQLite commits itself. Raise if another connection blocks it."""
-    if not write.attempt(connection):
-        error = write.error
-        if isinstance(error, sqlite3.Error) and is_busy(error):
-            raise error
+                self.appendleft(write)
 
 
 def _run_transaction(write: Write[Any], connection: sqlite3.Connection) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
 from goscope.errors import (
     BackendBusy,
@@ -85,8 +85,8 @@ _KINDS: Final[dict[int, _Kind]] = {
 }
 
 
-def is_busy(exc: sqlite3.Error) -> bool:
-    """Whether another connection held a lock: the operation can be tried again."""
+def is_busy(exc: BaseException | None) -> TypeGuard[sqlite3.Error]:
+    """Whether it says that another connection held a lock: the operation can be tried again."""
     return _primary_code(exc) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -115,7 +115,7 @@ def translate(exc: BaseException, path: str) -> BaseException:
     return error
 
 
-def _primary_code(exc: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 for an error of the sqlite3 module itself."""
+def _primary_code(exc: BaseException | None) -> int:
+    """SQLite's primary result code; 0 for an error that is not SQLite's."""
     code: int = getattr(exc, "sqlite_errorcode", 0)
     return code & 0xFF

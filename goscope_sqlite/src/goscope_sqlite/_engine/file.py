@@ -10,7 +10,7 @@ import sqlite3
 import stat
 from collections.abc import Generator
 from pathlib import Path
-from time import monotonic
+from time import perf_counter
 from typing import Any, Final
 
 from goscope.errors import BackendUnavailable, InvalidOption
@@ -201,16 +201,16 @@ class OpenFile:
     def __init__(self, path: str) -> None:
         self._path = path
         self._identity = file_identity(path)
-        self._next_check = 0.0
+        self.checked_until = 0.0
 
     def is_at_path(self) -> bool:
         """Whether the path named the file when that was last looked at, in this millisecond."""
-        now = monotonic()
-        if now < self._next_check:
+        now = perf_counter()
+        if now < self.checked_until:
             return True
         if file_identity(self._path) != self._identity:
             return False
-        self._next_check = now + CHECK_INTERVAL_S
+        self.checked_until = now + CHECK_INTERVAL_S
         return True
 
     def gone(self) -> BackendUnavailable:

@@ -19,12 +19,14 @@ the last eight were slow, which are the bits of the window, they run in the thre
 class PlaceRule:
     """Decides for one kind of operation, by how long the recent ones took in the event loop.
 
-    They run in the thread until ``thread_until``, on the clock of ``perf_counter``.
+    They run in the thread until ``thread_until``, on the clock of ``perf_counter``. One that took
+    ``fast_s`` at most need not be recorded.
     """
 
     def __init__(self, place: Place) -> None:
         self.thread_until = math.inf if place == "thread" else 0.0
         self._slow_after_s = SLOW_S if place == "auto" else math.inf
+        self.fast_s = self._slow_after_s
         self._slow_bitmap = 0  # one bit for each recent operation
 
     def record(self, seconds: float) -> None:
@@ -35,3 +37,4 @@ class PlaceRule:
             # The bitmap stays: after the time in the thread, one more slow one starts the next.
             if is_slow and self._slow_bitmap.bit_count() >= MIN_SLOW:
                 self.thread_until = perf_counter() + THREAD_S
+        self.fast_s = -1.0 if self._slow_bitmap else self._slow_after_s

@@ -25,7 +25,8 @@ from .worker import Worker
 class Reader:
     """The read-only connections of one database file.
 
-    ``budget`` is the loop's, shared with everything else that runs SQL in it.
+    ``budget`` is the loop's, shared with everything else that runs SQL in it. ``writer`` is the
+    connection of the writer while point reads use it.
     """
 
     def __init__(self, path: str, settings: Settings, budget: LoopBudget) -> None:
@@ -34,7 +35,7 @@ class Reader:
         self._busy_timeout_s = settings.busy_timeout_s
         self._place = PlaceRule(settings.reads)
         self._budget = budget
-        self._writer: sqlite3.Connection | None = None
+        self.writer: sqlite3.Connection | None = None
 
     async def open(self) -> None:
         """Open the connections. After an error nothing is left to close."""
@@ -50,8 +51,8 @@ class Reader:
 
         Each commit empties the page cache of every connection but the one that has made it.
         """
-        if writer is not self._writer:
-            self._writer = writer
+        if writer is not self.writer:
+            self.writer = writer
             self._execute = (writer or self._in_loop).cursor().execute
 
     async def close(self) -> None:
@@ -88,7 +89,8 @@ class Reader:
             if is_busy(exc) or is_undecodable(exc):
                 return await self._one_in_thread(sql, parameters)
             raise translate(exc, self._path) from exc
-        self._place.record(perf_counter() - started)
+        if (took_s := perf_counter() - started) > self._place.fast_s:
+            self._place.record(took_s)
         return rows[0] if rows else None
 
     def version(self) -> int | None:

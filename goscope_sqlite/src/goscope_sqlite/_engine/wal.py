@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 from contextlib import closing
-from time import monotonic, sleep
+from time import perf_counter, sleep
 from typing import Final
 
 from .connection import WAL_LIMIT_BYTES
@@ -59,7 +59,7 @@ class Checkpointer:
         self._reader: sqlite3.Connection | None = None
         # No starvation guard: it would take the time in which the disk is synced for starvation.
         self._worker = Worker("goscope-sqlite-checkpointer", starvation_guard=False)
-        self._next_size_check = self._next_attempt = 0.0
+        self.next_check = self._next_attempt = 0.0
         self._size_at_last_attempt = 0.0
         self._backfilled_frames = 0  # how many the last checkpoint found in the database file
         self._restart_pending = False  # the next commit restarts the WAL unless somebody reads it
@@ -77,7 +77,7 @@ class Checkpointer:
         return size > 1 and (
             self._restart_pending
             or size >= self._size_at_last_attempt + 1
-            or monotonic() >= self._next_attempt
+            or perf_counter() >= self._next_attempt
         )
 
     def is_overdue(self) -> bool:
@@ -145,17 +145,17 @@ class Checkpointer:
     def _report(self, exc: Exception) -> None:
         """Report a checkpoint that failed: it is tried again, and costs disk space and no data."""
         logger.warning("%s: WAL checkpoint failed, will be retried: %s", self._path, exc)
-        self._next_size_check = monotonic() + RETRY_INTERVAL_S
+        self.next_check = perf_counter() + RETRY_INTERVAL_S
 
     def _checkpoint(self) -> None:
         self._delay()
-        deadline = monotonic() + READER_WAIT_S
+        deadline = perf_counter() + READER_WAIT_S
         before = self._backfilled_frames
         # If not one more frame could be copied, the reader has read for long and may continue.
         while not (
             (complete := self._backfill())
             or self._backfilled_frames == before
-            or monotonic() + POLL_INTERVAL_S > deadline
+            or perf_counter() + POLL_INTERVAL_S > deadline
         ):
             sleep(POLL_INTERVAL_S)
         if complete and self._restart_pending:
@@ -168,14 +168,14 @@ class Checkpointer:
     def _delay(self) -> None:
         """Let the next checkpoint wait for an interval, or until the WAL has grown by a limit."""
         self._size_at_last_attempt = self._size()
-        self._next_attempt = monotonic() + RETRY_INTERVAL_S
+        self._next_attempt = perf_counter() + RETRY_INTERVAL_S
 
     def _new_size(self) -> float | None:
         """The size, None if it was read just before."""
-        now = monotonic()
-        if now < self._next_size_check:
+        now = perf_counter()
+        if now < self.next_check:
             return None
-        self._next_size_check = now + SIZE_CHECK_INTERVAL_S
+        self.next_check = now + SIZE_CHECK_INTERVAL_S
         return self._size()
 
     def _size(self) -> float:

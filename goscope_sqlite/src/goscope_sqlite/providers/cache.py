@@ -145,7 +145,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
         context: StoreContext,
         database: Database,
         lease_notifier: KeyedNotifier,
-        on_written: Callable[[int], None] | None = None,
+        on_written: Callable[[int], None],
     ) -> None:
         super().__init__(context, lease_notifier)
         self._database = database
@@ -173,17 +173,17 @@ class SQLiteCacheProvider(BaseCacheProvider):
 
     async def _set(self, entries: Mapping[str, NewEntry], fence: Fence | None) -> None:
         now = self.context.clock.wall_ms()
-        if self._on_written is not None:
-            self._on_written(sum(len(entry.text) for entry in entries.values()))
         if fence is None and len(entries) == 1:
             [(key, new)] = entries.items()
-            expires_at = None if new.ttl_ms is None else now + new.ttl_ms
-            row = _row(key, new.text, expires_at, now, self.load_lease(key))
-            is_plain = not new.tags and new.stale_for_ms is None
-            if is_plain and await self._database.submit(
-                partial(_write_plain, row=row), rows=equivalent_rows(new.text), autocommit=True
-            ):
-                return
+            text, ttl_ms, stale_for_ms, tags = new
+            if stale_for_ms is None and not tags:
+                expires_at = None if ttl_ms is None else now + ttl_ms
+                row = _row(key, text, expires_at, now, self.load_lease(key))
+                if await self._database.submit(
+                    partial(_write_plain, row=row), rows=equivalent_rows(text), autocommit=True
+                ):
+                    self._on_written(len(text))
+                    return
 
         stored = {key: entry.written_at(now) for key, entry in entries.items()}
         rows = sum(equivalent_rows(entry.text) for entry in entries.values())
@@ -194,6 +194,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
             _write_all(connection, stored, now, loads)
 
         await self._database.submit(store, rows=rows)
+        self._on_written(sum(len(entry.text) for entry in entries.values()))
 
     async def _update(
         self,
@@ -218,9 +219,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
                 return len(new.text)
             return 0
 
-        written = await self._database.submit(update)
-        if self._on_written is not None:
-            self._on_written(written)
+        self._on_written(await self._database.submit(update))
 
     async def _delete(self, keys: list[str], fence: Fence | None) -> int:
         now = self.context.clock.wall_ms()
