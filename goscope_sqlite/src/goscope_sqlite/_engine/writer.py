@@ -25,11 +25,10 @@ from .writer_thread import WriterThread
 
 T = TypeVar("T")
 
-MAX_LOOP_ROWS: Final = 32
+MAX_LOOP_ROWS: Final = 20
 MAX_LOOP_BATCH_S: Final = 0.0005
 """The most work in one tick of the event loop: a larger write runs in the thread. Beside 64 callers
-that set, or that get and set, half as many rows took a tenth more CPU time, and twice as many
-saved none."""
+that set, the p99 of a ticker is 1.6 ms, with 32 rows 2.1 ms; a set takes 3 % longer."""
 
 MAX_THREAD_ROWS: Final = 512
 MAX_THREAD_BATCH_S: Final = 0.02
