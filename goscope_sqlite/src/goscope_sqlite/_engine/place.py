@@ -32,9 +32,8 @@ class PlaceRule:
     def record(self, seconds: float) -> None:
         """Record how long an operation took in the event loop."""
         is_slow = seconds > self._slow_after_s
-        if is_slow or self._slow_bitmap:
-            self._slow_bitmap = (self._slow_bitmap << 1 | is_slow) & WINDOW_MASK
-            # The bitmap stays: after the time in the thread, one more slow one starts the next.
-            if is_slow and self._slow_bitmap.bit_count() >= MIN_SLOW:
-                self.thread_until = perf_counter() + THREAD_S
+        self._slow_bitmap = (self._slow_bitmap << 1 | is_slow) & WINDOW_MASK
+        # The bitmap stays: after the time in the thread, one more slow one starts the next.
+        if is_slow and self._slow_bitmap.bit_count() >= MIN_SLOW:
+            self.thread_until = perf_counter() + THREAD_S
         self.fast_s = -1.0 if self._slow_bitmap else self._slow_after_s
