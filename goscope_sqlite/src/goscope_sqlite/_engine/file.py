@@ -195,7 +195,8 @@ CHECK_INTERVAL_S: Final = 0.001
 class OpenFile:
     """The file that is open, and whether its path still names it.
 
-    Writes to a file without a name are lost, and its locks exclude nobody who opens the path.
+    Writes to a file without a name are lost, and its locks exclude nobody who opens the path. Until
+    ``checked_until`` it is taken to be there.
     """
 
     def __init__(self, path: str) -> None:

@@ -50,7 +50,7 @@ class Checkpointer:
     `copy` copies frames while everybody writes. `run` copies the rest while the writer holds the
     write lock, so that the next commit restarts the WAL. Up to SQLite 3.51.2, a commit that
     restarts the WAL during a checkpoint can lose data: the write lock prevents that, and in `copy`
-    a read transaction.
+    a read transaction. Before ``next_check``, `is_due` and `is_overdue` say no without looking.
     """
 
     def __init__(self, path: str) -> None:

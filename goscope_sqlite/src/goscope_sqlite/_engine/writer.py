@@ -214,7 +214,7 @@ class Writer:
         if self._is_file_open(batch):
             batch.run(self.connection)
             self._record(started)
-            if self._reader is not None and self._reader.writer is None:
+            if self._reader is not None:
                 self._reader.share(self.connection)
         self._resolve(batch)
 
@@ -243,9 +243,9 @@ class Writer:
         self._is_blocked = batch.blocked is not None
         if self._is_blocked:
             batch.fail_timed_out(self._settings.busy_timeout_s)
-        self._count(batch.resolve(self._path))
-        if unfinished := batch.unfinished():
-            self._queue.requeue(unfinished)
+        committed = batch.resolve(self._path)
+        self._queue.requeue(batch.unfinished())
+        self._count(committed)
 
     def _record(self, started: float) -> None:
         """Record how long writes took in the loop."""
