@@ -173,6 +173,7 @@ class SQLiteCacheProvider(BaseCacheProvider):
 
     async def _set(self, entries: Mapping[str, NewEntry], fence: Fence | None) -> None:
         now = self.context.clock.wall_ms()
+        self._on_written(sum(len(entry.text) for entry in entries.values()))
         if fence is None and len(entries) == 1:
             [(key, new)] = entries.items()
             text, ttl_ms, stale_for_ms, tags = new
@@ -182,7 +183,6 @@ class SQLiteCacheProvider(BaseCacheProvider):
                 if await self._database.submit(
                     partial(_write_plain, row=row), rows=equivalent_rows(text), autocommit=True
                 ):
-                    self._on_written(len(text))
                     return
 
         stored = {key: entry.written_at(now) for key, entry in entries.items()}
@@ -194,7 +194,6 @@ class SQLiteCacheProvider(BaseCacheProvider):
             _write_all(connection, stored, now, loads)
 
         await self._database.submit(store, rows=rows)
-        self._on_written(sum(len(entry.text) for entry in entries.values()))
 
     async def _update(
         self,
